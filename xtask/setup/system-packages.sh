@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Debian packages that are missing: a C compiler, Python with venv, the OpenCL loader and a device behind it.
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/say.sh"
+
+stage=$1
+rust_wanted=1.92
+
+wanted=()
+want() { # PACKAGES REASON
+    say "needs $1: $2"
+    read -ra packages <<<"$1"
+    wanted+=("${packages[@]}")
+}
+
+has_library() { /sbin/ldconfig -p | grep -q "$1"; }
+has_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+has_amd_gpu() { grep -qs 0x1002 /sys/class/drm/renderD*/device/vendor; }
+debian() { (source /etc/os-release 2>/dev/null && [[ ${ID:-} == debian ]] && echo "${VERSION_ID:-99}") || echo 0; }
+
+# Mesa's files do not count: without rusticl and a card they offer no device.
+has_other_opencl() { compgen -G '/etc/OpenCL/vendors/*.icd' | grep -qvE '/(mesa|rusticl)\.icd$'; }
+
+has_rust() {
+    local found
+    found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || return 1
+    [[ -n $found && $(printf '%s\n' "$rust_wanted" "$found" | sort -V | head -1) == "$rust_wanted" ]]
+}
+
+has_rust || fail "cargo $rust_wanted or newer is missing" "install Rust from https://rustup.rs, then open a new shell"
+
+command -v cc >/dev/null || want "gcc libc6-dev" "linking, and the tokenizer's regular expressions, which are C"
+has_python || want "python3 python3-venv" "turning the model's weights into ONNX"
+has_library libOpenCL.so.1 || want ocl-icd-libopencl1 "the OpenCL loader"
+
+if has_amd_gpu && (( $(debian) >= 13 )); then
+    [[ -e /etc/OpenCL/vendors/rusticl.icd ]] || want mesa-opencl-icd "rusticl, the OpenCL driver for this machine's AMD GPU"
+elif ! has_other_opencl; then
+    if has_amd_gpu; then
+        say "this machine has an AMD GPU, but its Mesa is too old for it (Debian 13 has 25.0): using the CPU"
+    fi
+    want pocl-opencl-icd "an OpenCL device on the CPU, as this machine has no usable GPU"
+fi
+
+if [[ $stage == test ]]; then
+    has_library libb64.so.0d || want libb64-0d "perf_analyzer is linked against it"
+fi
+
+(( ${#wanted[@]} == 0 )) && exit 0
+
+install="apt-get install -y --no-install-recommends ${wanted[*]}"
+command -v apt-get >/dev/null || fail "these packages are missing and there is no apt-get here: ${wanted[*]}" \
+    "install what your distribution calls them, then try again"
+as_root=()
+if (( $(id -u) != 0 )); then
+    command -v sudo >/dev/null || fail "installing packages needs root, and there is no sudo" "run as root: $install"
+    as_root=(sudo)
+fi
+say "installing: ${wanted[*]}"
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive $install

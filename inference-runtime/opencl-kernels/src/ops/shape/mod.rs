@@ -1,0 +1,6 @@
+//! The shape family.
+
+use super::Registration;
+
+/// What this family lowers.
+pub(super) const OPERATORS: &[Registration] = &[];

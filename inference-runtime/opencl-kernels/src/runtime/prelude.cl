@@ -1,0 +1,9 @@
+// Put in front of every program. Vendor differences live here and nowhere else.
+
+// Work-items report an index outside its axis here; the first report wins and fails the run.
+// fault[0] is the code (0: none), fault[1] the index.
+inline void report_fault(__global long *fault, int code, long index) {
+    if (atomic_cmpxchg((volatile __global int *)fault, 0, code) == 0) {
+        fault[1] = index;
+    }
+}

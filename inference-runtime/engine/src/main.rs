@@ -1,2 +1,2 @@
-//! Placeholder while the room is being built.
+//! `afterglow-engine`: the doorway.
 fn main() {}

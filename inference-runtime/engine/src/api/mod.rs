@@ -1,0 +1,16 @@
+//! The engine's own vocabulary: what every wire protocol is translated into and out of.
+//!
+//! Nothing here knows HTTP, gRPC or ONNX Runtime. Wire modules decode to these types and encode from them; the
+//! engine's inside works on nothing else.
+
+mod error;
+mod infer;
+mod model;
+mod statistics;
+mod tensor;
+
+pub use error::{Error, Kind, Result};
+pub use infer::{InferRequest, InferResponse, RequestedOutput};
+pub use model::{IndexEntry, ModelMetadata, ModelState, Placement, TensorSpec};
+pub use statistics::{BatchStatistics, Duration, InferStatistics, ModelStatistics};
+pub use tensor::{Data, Datatype, NamedTensor, Tensor};

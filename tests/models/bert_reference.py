@@ -1,7 +1,7 @@
 """BERT's forward pass and sentence-transformers' mean pooling in plain numpy and float64.
 
-Written from the paper and from the weights' names, not from `examples/quickstart/make_model.py`: two descriptions of one
-model that have to agree.
+Written from the paper and from the weights' names, not from `examples/quickstart/make_model.py`: two descriptions of
+one model that have to agree.
 """
 
 import math

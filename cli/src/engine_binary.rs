@@ -1,0 +1,22 @@
+//! Where `afterglow-engine` is.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::hint;
+
+/// The engine's path: `AFTERGLOW_ENGINE`, or beside this program.
+pub(crate) fn find() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("AFTERGLOW_ENGINE") {
+        return Ok(path.into());
+    }
+    let beside = std::env::current_exe()?.with_file_name("afterglow-engine");
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    Err(hint::error(
+        format!("there is no afterglow-engine at {}", beside.display()),
+        "build it with `cargo build --release -p afterglow-engine`, or set AFTERGLOW_ENGINE to its path",
+    ))
+}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from models.broken import BROKEN  # noqa: E402
-from models.small import MODELS as SMALL  # noqa: E402
-from models.vision import mobilenet_v2, resnet50  # noqa: E402
+from models.broken import BROKEN
+from models.small import MODELS as SMALL
+from models.vision import mobilenet_v2, resnet50
 
 MODELS = {**SMALL, "mobilenet_v2": mobilenet_v2, "resnet50": resnet50}
 

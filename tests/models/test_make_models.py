@@ -1,10 +1,11 @@
-"""The test models are what README.md says: they load and run on ONNX Runtime's CPU provider, and the bytes are stable."""
+"""The test models are what README.md says: they load, run on ONNX Runtime's CPU provider, and their bytes are stable."""
 
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+
 from models.make_models import MODELS, make
 from models.small import DATATYPES
 

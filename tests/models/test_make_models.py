@@ -1,4 +1,4 @@
-"""The test models are what README.md says: they load, run on ONNX Runtime's CPU provider, and their bytes are stable."""
+"""The test models are what README.md says: they load and run on ONNX Runtime's CPU provider, their bytes are stable."""
 
 from pathlib import Path
 

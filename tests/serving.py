@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 BINARIES = Path(os.environ.get("AFTERGLOW_BIN_DIR", ROOT / "target/release")).resolve()
 DEVICE = os.environ.get("AFTERGLOW_TEST_DEVICE", "auto")
 
-READY_WITHIN = 300.0
+READY_WITHIN = 600.0
 STOPPED_WITHIN = 60.0
 
 

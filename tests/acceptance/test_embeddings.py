@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import plugin
 import pytest
 
-import plugin
 from quickstart_model import FOLDER, NAME, tokenizer, tokens
 from serving import Server, serve
 
@@ -54,9 +54,7 @@ def sentences() -> list[str]:
     return texts
 
 
-def test_two_hundred_sentences_agree_with_the_cpu(
-    servers: dict[str, Server], figure: Callable[[str], None]
-) -> None:
+def test_two_hundred_sentences_agree_with_the_cpu(servers: dict[str, Server], figure: Callable[[str], None]) -> None:
     texts = sentences()
     ours, reference = (embed(servers[device], texts) for device in ("opencl", "cpu"))
     difference = np.abs(ours - reference).max()

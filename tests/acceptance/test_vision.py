@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import plugin
 import pytest
 import tritonclient.http
 
-import plugin
 from models.make_models import make
 from serving import Server, serve
 

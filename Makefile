@@ -11,7 +11,7 @@ MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build model test test-rust test-python check fmt lint tidy deny clean
+.PHONY: help run build model test test-rust test-python bench generate check fmt lint tidy deny clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ test-rust: setup-test ## unit and property tests of every crate
 test-python: setup-test build $(MODEL) ## stories with real clients, models and the packaged provider
 	$(PYTHON) -m pytest tests
 
+bench: setup-test build $(MODEL) ## OpenCL against the CPU on this machine, and our cost per run
+	$(PYTHON) tests/acceptance/bench.py
+
+generate: ## write the generated code anew
+	cargo run --release --locked -p xtask -- generate
+
 check: fmt lint tidy deny ## formatting, lints, house rules, licences
 
 fmt: setup-check
@@ -48,6 +54,7 @@ lint: setup-check
 
 tidy:
 	cargo run --release --locked -p xtask -- tidy
+	cargo run --release --locked -p xtask -- generate --check
 
 deny: setup-check
 	cargo deny --locked check bans licenses sources

@@ -58,7 +58,8 @@ class Server:
                 self.give_up(f"the server was not ready within {READY_WITHIN:.0f} s")
             if self.exits_within(0.1):
                 self.give_up(f"the server ended with status {self.process.returncode}")
-        print(f"\rready after {time.monotonic() - started:.1f} s{'':40}")
+        erase = "\r\x1b[K" if sys.stdout.isatty() else ""
+        print(f"{erase}ready after {time.monotonic() - started:.1f} s")
 
     def answers_ready(self) -> bool:
         try:
@@ -127,6 +128,7 @@ def main() -> int:
     device = parser.parse_args().device
     check = os.environ.get("CHECK", "") not in ("", "0") or not sys.stdout.isatty()
 
+    sys.stdout.reconfigure(line_buffering=True)  # in order with what `afterglow devices` prints, into a pipe too
     LOG.parent.mkdir(exist_ok=True)
     ports = free_ports(3) if check else [8000, 8001, 8002]
     if taken := anybody_listens(ports):

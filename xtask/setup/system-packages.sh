@@ -48,7 +48,7 @@ fi
 
 (( ${#wanted[@]} == 0 )) && exit 0
 
-install=(apt-get install -y --no-install-recommends "${wanted[@]}")
+install=(apt-get install -y -qq --no-install-recommends "${wanted[@]}")
 command -v apt-get >/dev/null || fail "these packages are missing and there is no apt-get here: ${wanted[*]}" \
     "install what your distribution calls them, then try again"
 as_root=()
@@ -58,4 +58,4 @@ if (( $(id -u) != 0 )); then
 fi
 say "installing: ${wanted[*]}"
 "${as_root[@]}" apt-get update -qq
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}"
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" >/dev/null

@@ -7,3 +7,9 @@ inline void report_fault(__global long *fault, int code, long index) {
         fault[1] = index;
     }
 }
+
+// n / d for n < 2^31 with the magic numbers of d (ops/movement/divisor.rs). An integer division by a run-time value
+// costs some forty instructions on a GPU, this three.
+inline uint divide(uint n, uint magic, uint shift) {
+    return (mul_hi(n, magic) + n) >> shift;
+}

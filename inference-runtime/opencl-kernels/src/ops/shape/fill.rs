@@ -1,0 +1,191 @@
+//! `ConstantOfShape` and `EyeLike`: tensors of one value, or of ones among zeros.
+//!
+//! Small ones are made when a plan is; large ones on the device, where they are strided copies of a scalar.
+
+use half::f16;
+
+use crate::ops::movement::arguments::{extent, only_attributes, operands, required, required_tensor};
+use crate::ops::movement::elements::Elements;
+use crate::ops::movement::strided::{Axis, StridedCopy};
+use crate::ops::{NodeView, Operand, Operator, Reason};
+use crate::plan::Emitter;
+use crate::tensor::{DType, HostTensor, TensorType};
+
+/// ONNX operator spec, `ConstantOfShape-9` to `-25`: one value everywhere.
+#[derive(Debug)]
+struct ConstantOfShape {
+    value: HostTensor,
+}
+
+pub(super) fn constant_of_shape(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
+    only_attributes(view, &["value"])?;
+    let value = match view.attributes().get("value") {
+        None => HostTensor::f32([1], &[0.0]),
+        Some(_) => view
+            .attributes()
+            .tensor("value")
+            .ok_or("'value' is not a tensor")?
+            .clone(),
+    };
+    if value.ty().elements() != 1 {
+        return Err(format!("a fill value of type {} is not one element", value.ty()));
+    }
+    Ok(Box::new(ConstantOfShape { value }))
+}
+
+impl Operator for ConstantOfShape {
+    fn static_inputs(&self) -> &'static [usize] {
+        &[0]
+    }
+
+    fn infer(&self, inputs: &[Option<Operand<'_>>]) -> Result<Vec<TensorType>, Reason> {
+        let extents = required(inputs, 0)?.ints("the shape to fill")?;
+        let shape = extents
+            .into_iter()
+            .map(|value| extent(value, "an extent of the shape to fill"))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(vec![TensorType::new(self.value.dtype(), shape)])
+    }
+
+    fn evaluate(&self, inputs: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, Reason> {
+        let ty = self.infer(&operands(inputs))?.remove(0);
+        let bytes = self.value.bytes().repeat(ty.elements());
+        Ok(vec![HostTensor::new(ty, bytes)])
+    }
+
+    fn emit(&self, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
+        let elements = emitter.output_type(0).elements();
+        spread(emitter, ("value", &self.value), elements, 1, 0)
+    }
+}
+
+/// Records the writing of a scalar to every `step`-th element of the output from the element at `first` on.
+fn spread(
+    emitter: &mut Emitter<'_>,
+    (name, scalar): (&str, &HostTensor),
+    count: usize,
+    step: usize,
+    first: usize,
+) -> Result<(), Reason> {
+    let copy = StridedCopy {
+        axes: vec![Axis {
+            extent: count,
+            from: 0,
+            to: step as isize,
+        }],
+        from: 0,
+        to: first as isize,
+    };
+    let source = emitter.constant(name, || scalar.clone());
+    let target = emitter.write(0);
+    copy.emit_between(emitter, (source, target), scalar.dtype().size())
+}
+
+/// ONNX operator spec, `EyeLike-9` and `-22`: ones on a diagonal.
+#[derive(Debug)]
+struct EyeLike {
+    one: HostTensor,
+    /// The column of the one in row 0.
+    k: i64,
+}
+
+pub(super) fn eye_like(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
+    only_attributes(view, &["dtype", "k"])?;
+    if view.rank(0)? != 2 {
+        return Err(format!("an input with {} axes, not 2", view.rank(0)?));
+    }
+    let dtype = match view.attributes().int("dtype") {
+        None => view.dtype(0)?,
+        Some(number) => onnx_dtype(number)?,
+    };
+    Ok(Box::new(EyeLike {
+        one: one(dtype),
+        k: view.int("k", 0),
+    }))
+}
+
+impl EyeLike {
+    /// Where the diagonal enters the matrix: the first column of it (`sign` 1) or the first row (`sign` -1).
+    fn first(&self, sign: i64) -> usize {
+        usize::try_from(self.k.saturating_mul(sign)).unwrap_or(0)
+    }
+}
+
+/// ONNX's `TensorProto.DataType`.
+fn onnx_dtype(number: i64) -> Result<DType, String> {
+    Ok(match number {
+        1 => DType::F32,
+        2 => DType::U8,
+        3 => DType::I8,
+        4 => DType::U16,
+        5 => DType::I16,
+        6 => DType::I32,
+        7 => DType::I64,
+        9 => DType::Bool,
+        10 => DType::F16,
+        11 => DType::F64,
+        12 => DType::U32,
+        13 => DType::U64,
+        16 => DType::BF16,
+        _ => return Err(format!("element type {number}")),
+    })
+}
+
+fn one(dtype: DType) -> HostTensor {
+    let bytes = match dtype {
+        DType::F32 => 1_f32.to_le_bytes().to_vec(),
+        DType::F64 => 1_f64.to_le_bytes().to_vec(),
+        DType::F16 => f16::ONE.to_le_bytes().to_vec(),
+        DType::BF16 => half::bf16::ONE.to_le_bytes().to_vec(),
+        _ => {
+            let mut bytes = vec![0; dtype.size()];
+            bytes[0] = 1;
+            bytes
+        }
+    };
+    HostTensor::new(TensorType::new(dtype, []), bytes)
+}
+
+impl Operator for EyeLike {
+    fn reads_only_shapes(&self) -> bool {
+        true
+    }
+
+    fn infer(&self, inputs: &[Option<Operand<'_>>]) -> Result<Vec<TensorType>, Reason> {
+        let shape = required(inputs, 0)?.ty.shape.clone();
+        Ok(vec![TensorType::new(self.one.dtype(), shape)])
+    }
+
+    fn evaluate(&self, inputs: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, Reason> {
+        let shape = required_tensor(inputs, 0)?.shape().to_vec();
+        let &[rows, columns] = shape.as_slice() else {
+            return Err(format!("shape {shape:?} is no matrix"));
+        };
+        let mut eye = Elements::zeroed(TensorType::new(self.one.dtype(), shape));
+        for row in 0..rows {
+            let column = usize::try_from((row as i64).saturating_add(self.k)).ok();
+            if let Some(column) = column.filter(|column| *column < columns) {
+                eye.set(row * columns + column, &self.one, 0);
+            }
+        }
+        Ok(vec![eye.finish()])
+    }
+
+    fn emit(&self, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
+        let ty = emitter.output_type(0);
+        let &[rows, columns] = ty.shape.as_slice() else {
+            return Err(format!("{ty} is no matrix"));
+        };
+        let zero = HostTensor::new(TensorType::new(ty.dtype, []), vec![0; ty.dtype.size()]);
+        spread(emitter, ("zero", &zero), rows * columns, 1, 0)?;
+        let (first_row, first_column) = (self.first(-1).min(rows), self.first(1).min(columns));
+        let ones = (rows - first_row).min(columns - first_column);
+        spread(
+            emitter,
+            ("one", &self.one),
+            ones,
+            columns + 1,
+            first_row * columns + first_column,
+        )
+    }
+}

@@ -1,7 +1,7 @@
 """Odd models in every encoding a client may choose, against ONNX Runtime's CPU provider.
 
 Control flow, recurrences, outputs whose shape depends on the data, scalars, strings and narrow types: on the device or
-by the CPU share, the answer is the same, whether it travels as JSON (flat or nested), as binary, as raw or as typed gRPC.
+by the CPU share, the answer is the same, whether it travels as JSON (flat or nested), binary, raw or typed gRPC.
 """
 
 import json

@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod cache;
 mod engine;
 mod limits;
 mod metrics;
+mod onnx;
+mod session;
 
 pub use engine::Engine;
 pub use limits::Limits;

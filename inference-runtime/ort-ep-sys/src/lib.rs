@@ -20,6 +20,8 @@ mod ep_api;
 mod factory;
 mod host;
 mod opaque;
+#[cfg(feature = "session")]
+pub mod session;
 
 pub use ort_sys::{
     OrtApi, OrtApiBase, OrtEpDevice, OrtErrorCode, OrtGraph, OrtHardwareDevice, OrtHardwareDeviceType,

@@ -1,0 +1,229 @@
+//! The device a session is made for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ort::memory::DeviceType;
+use ort::session::builder::SessionBuilder;
+use ort_ep_sys::session::device_metadata;
+
+use super::runtime::{Runtime, RuntimeError};
+
+/// The name of our execution provider.
+pub const PROVIDER: &str = "AfterglowPluginExecutionProvider";
+
+/// What a user asks for with `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// The first OpenCL GPU, else the first OpenCL device; never the CPU provider.
+    #[default]
+    Auto,
+    /// The n-th OpenCL device; the first where no number is given.
+    OpenCl(usize),
+    /// ONNX Runtime's CPU provider.
+    Cpu,
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::OpenCl(index) => write!(f, "opencl:{index}"),
+            Self::Cpu => f.write_str("cpu"),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "opencl" => Ok(Self::OpenCl(0)),
+            other => other
+                .strip_prefix("opencl:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::OpenCl)
+                .ok_or_else(|| format!("`{other}` is no device; devices are auto, opencl, opencl:N and cpu")),
+        }
+    }
+}
+
+/// No device as asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DeviceError {
+    /// ONNX Runtime or the provider's library cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// There is no OpenCL device at all.
+    #[error(
+        "no OpenCL device was found; on a machine with an AMD card install Mesa's rusticl (Debian: \
+         mesa-opencl-icd) and set RUSTICL_ENABLE=radeonsi, without a card install PoCL (Debian: \
+         pocl-opencl-icd), or ask for ONNX Runtime's CPU provider with --device cpu"
+    )]
+    NoOpenCl,
+    /// There are fewer devices.
+    #[error("there is no OpenCL device {index}; there are: {}", present.join(", "))]
+    NoSuchIndex {
+        /// What was asked for.
+        index: usize,
+        /// What there is.
+        present: Vec<String>,
+    },
+}
+
+/// A device that sessions can be made for.
+#[derive(Debug, Clone)]
+pub struct Device {
+    runtime: Runtime,
+    place: Place,
+    name: String,
+    details: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Cpu,
+    OpenCl(usize),
+}
+
+impl Device {
+    /// The device that `choice` names.
+    pub fn choose(runtime: &Runtime, choice: DeviceChoice) -> Result<Self, DeviceError> {
+        if choice == DeviceChoice::Cpu {
+            return Ok(Self::cpu(runtime));
+        }
+        let mut present = Self::open_cl(runtime)?;
+        if present.is_empty() {
+            return Err(DeviceError::NoOpenCl);
+        }
+        let index = match choice {
+            DeviceChoice::OpenCl(index) => index,
+            _ => present.iter().position(Self::is_gpu).unwrap_or(0),
+        };
+        if index >= present.len() {
+            return Err(DeviceError::NoSuchIndex {
+                index,
+                present: present.iter().map(Self::label).collect(),
+            });
+        }
+        Ok(present.swap_remove(index))
+    }
+
+    /// ONNX Runtime's CPU provider.
+    pub fn cpu(runtime: &Runtime) -> Self {
+        Self {
+            runtime: runtime.clone(),
+            place: Place::Cpu,
+            name: String::new(),
+            details: Vec::new(),
+        }
+    }
+
+    /// Every OpenCL device, in the order of their numbers.
+    fn open_cl(runtime: &Runtime) -> Result<Vec<Self>, DeviceError> {
+        runtime.register_provider()?;
+        Ok(provider_devices(runtime)
+            .enumerate()
+            .map(|(index, device)| {
+                let mut details = device_metadata(&device);
+                if device.hardware_device().ty() == DeviceType::GPU
+                    && !details.iter().any(|(k, _)| k == "kind")
+                {
+                    details.push(("kind".into(), "gpu".into()));
+                }
+                let name = details
+                    .iter()
+                    .find(|(key, _)| key == "name")
+                    .map(|(_, name)| name.clone());
+                Self {
+                    runtime: runtime.clone(),
+                    place: Place::OpenCl(index),
+                    name: name.unwrap_or_else(|| "OpenCL device".to_owned()),
+                    details,
+                }
+            })
+            .collect())
+    }
+
+    /// `cpu` or `opencl:0 NAME`.
+    pub fn label(&self) -> String {
+        match self.place {
+            Place::Cpu => "cpu".to_owned(),
+            Place::OpenCl(index) => format!("opencl:{index} {}", self.name),
+        }
+    }
+
+    /// The choice that leads to this device again, also in another process.
+    pub fn choice(&self) -> DeviceChoice {
+        match self.place {
+            Place::Cpu => DeviceChoice::Cpu,
+            Place::OpenCl(index) => DeviceChoice::OpenCl(index),
+        }
+    }
+
+    /// Whether this is ONNX Runtime's CPU provider.
+    pub fn is_cpu(&self) -> bool {
+        self.place == Place::Cpu
+    }
+
+    /// What the provider says of the device: driver, PCI address, …
+    pub fn details(&self) -> &[(String, String)] {
+        &self.details
+    }
+
+    /// The runtime that sessions for this device live in.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    fn is_gpu(&self) -> bool {
+        self.details
+            .iter()
+            .any(|(key, value)| key == "kind" && value.eq_ignore_ascii_case("gpu"))
+    }
+
+    /// Options for a session on this device.
+    pub(super) fn session_builder(&self) -> Result<SessionBuilder, ort::Error> {
+        let builder = SessionBuilder::new(&self.runtime.environment)?
+            .with_config_entry("session.record_ep_graph_assignment_info", "1")?
+            // A pattern is remembered for each combination of shapes: with texts of every length that only grows.
+            .with_memory_pattern(false)?;
+        Ok(match self.place {
+            Place::Cpu => builder,
+            Place::OpenCl(index) => builder.with_devices(provider_devices(&self.runtime).nth(index), None)?,
+        })
+    }
+}
+
+fn provider_devices(runtime: &Runtime) -> impl Iterator<Item = ort::device::Device<'_>> {
+    runtime
+        .environment
+        .devices()
+        .filter(|device| device.ep().is_ok_and(|name| name == PROVIDER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_and_written_alike_and_a_wrong_one_lists_the_right_ones() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("opencl:0", DeviceChoice::OpenCl(0)),
+            ("opencl:12", DeviceChoice::OpenCl(12)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), text);
+        }
+        assert_eq!("opencl".parse(), Ok(DeviceChoice::OpenCl(0)));
+        for wrong in ["", "gpu", "opencl:", "opencl:-1", "opencl:x", "CPU"] {
+            let error = wrong.parse::<DeviceChoice>().unwrap_err();
+            assert!(error.contains("auto, opencl, opencl:N and cpu"), "{error}");
+        }
+    }
+}

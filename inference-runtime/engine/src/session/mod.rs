@@ -1,0 +1,18 @@
+//! Sessions of ONNX Runtime: where the library is, which device a session is for, how tensors go in and out.
+//!
+//! Everything here blocks and is called from threads made for it, never from the async runtime. Nothing here knows
+//! requests, queues or folders.
+
+mod device;
+mod failure;
+mod library;
+mod loaded;
+mod placement;
+mod runtime;
+mod value;
+
+pub use device::{Device, DeviceChoice, PROVIDER};
+pub use library::LibraryError;
+pub use loaded::{Port, RunHandle, Session};
+pub use placement::{NodePlacement, Placed};
+pub use runtime::{Runtime, RuntimeError};

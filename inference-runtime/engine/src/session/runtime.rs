@@ -1,0 +1,147 @@
+//! The one ONNX Runtime of this process.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::logging::LogLevel;
+
+use super::library::{self, LibraryError};
+
+/// ONNX Runtime cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RuntimeError {
+    /// No library.
+    #[error(transparent)]
+    Library(#[from] Arc<LibraryError>),
+    /// It is not a library, or one that is too old.
+    #[error("ONNX Runtime at `{}` cannot be used, {} is needed: {reason}", path.display(), library::VERSION)]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// What the loader said.
+        reason: String,
+    },
+    /// Our provider's library is missing.
+    #[error(
+        "the execution provider `{}` does not exist; `cargo build --release -p opencl-ep` makes it, \
+         AFTERGLOW_EP_LIBRARY names another place, `--device cpu` does without",
+        .0.display()
+    )]
+    NoProvider(PathBuf),
+    /// Our provider's library refuses.
+    #[error("the execution provider `{}` cannot be registered: {reason}", path.display())]
+    Provider {
+        /// Which file.
+        path: PathBuf,
+        /// What ONNX Runtime said.
+        reason: String,
+    },
+}
+
+/// The one ONNX Runtime of this process; clones are the same.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    pub(super) environment: Environment,
+    library: PathBuf,
+}
+
+/// The name under which our provider is registered. The suffix permits devices that ONNX Runtime did not discover.
+const REGISTRATION: &str = "afterglow.virtual";
+
+static RUNTIME: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
+static PROVIDER: OnceLock<Result<(), RuntimeError>> = OnceLock::new();
+
+impl Runtime {
+    /// Loads the library on first use; ONNX Runtime allows one environment a process.
+    pub fn load() -> Result<Self, RuntimeError> {
+        RUNTIME.get_or_init(Self::start).clone()
+    }
+
+    fn start() -> Result<Self, RuntimeError> {
+        let library = library::find().map_err(Arc::new)?;
+        let unusable = |reason: String| RuntimeError::Unusable {
+            path: library.clone(),
+            reason,
+        };
+        let builder = ort::init_from(&library).map_err(|e| unusable(e.to_string()))?;
+        // One pool for all sessions: they take turns on the device, and a pool a session would leave threads of every
+        // model asleep. Idle threads must not spin: on machines like these the cores belong to the requests.
+        let threads = GlobalThreadPoolOptions::default()
+            .with_spin_control(false)
+            .and_then(|options| options.with_intra_threads(0))
+            .map_err(|e| unusable(e.to_string()))?;
+        let environment = builder
+            .with_name("afterglow")
+            .with_telemetry(false)
+            .with_global_thread_pool(threads)
+            .with_logger(Arc::new(log))
+            .build()
+            .map_err(|e| unusable(e.to_string()))?;
+        environment.set_log_level(LogLevel::Warning);
+        Ok(Self { environment, library })
+    }
+
+    /// The library's file.
+    pub fn library(&self) -> &PathBuf {
+        &self.library
+    }
+
+    /// The release, from the file's name; the loader has checked that it is new enough.
+    pub fn version(&self) -> String {
+        let real = self
+            .library
+            .canonicalize()
+            .unwrap_or_else(|_| self.library.clone());
+        let name = real.file_name().unwrap_or_default().to_string_lossy();
+        name.split_once(".so.").map_or_else(
+            || format!("at least 1.{}", ort::MINOR_VERSION),
+            |(_, v)| v.to_owned(),
+        )
+    }
+
+    /// Registers our provider's library on first use.
+    pub(super) fn register_provider(&self) -> Result<(), RuntimeError> {
+        PROVIDER
+            .get_or_init(|| {
+                let path = provider_library();
+                if !path.is_file() {
+                    return Err(RuntimeError::NoProvider(path));
+                }
+                self.environment
+                    .register_ep_library(REGISTRATION, &path)
+                    .map_err(|e| RuntimeError::Provider {
+                        path,
+                        reason: e.to_string(),
+                    })
+            })
+            .clone()
+    }
+}
+
+/// `AFTERGLOW_EP_LIBRARY`, else beside the executable. Test binaries live one folder below.
+fn provider_library() -> PathBuf {
+    const FILE: &str = "libafterglow_opencl_ep.so";
+    if let Some(said) = std::env::var_os("AFTERGLOW_EP_LIBRARY").filter(|path| !path.is_empty()) {
+        return said.into();
+    }
+    let folder = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(PathBuf::from))
+        .unwrap_or_default();
+    let beside = folder.join(FILE);
+    if !beside.is_file() && folder.ends_with("deps") {
+        return folder.with_file_name(FILE);
+    }
+    beside
+}
+
+/// ONNX Runtime's log lines become ours.
+fn log(level: LogLevel, _category: &str, _id: &str, _location: &str, message: &str) {
+    match level {
+        LogLevel::Fatal | LogLevel::Error => tracing::error!(target: "onnxruntime", "{message}"),
+        LogLevel::Warning => tracing::warn!(target: "onnxruntime", "{message}"),
+        LogLevel::Info => tracing::info!(target: "onnxruntime", "{message}"),
+        LogLevel::Verbose => tracing::trace!(target: "onnxruntime", "{message}"),
+    }
+}

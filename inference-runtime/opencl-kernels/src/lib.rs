@@ -12,7 +12,10 @@ pub mod fusion;
 pub mod ir;
 pub mod ops;
 pub mod plan;
+pub mod program;
 pub mod runtime;
 pub mod tensor;
+pub mod testing;
 
 pub use error::{Error, Result, Unsupported};
+pub use program::{CompileOptions, Program};

@@ -1,24 +1,51 @@
 //! What an operator sees while it records its launches.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::{Arg, Launch, Step, Storage, StorageId, StorageKind};
+use crate::ir::ValueId;
 use crate::ops::Operand;
 use crate::runtime::DeviceTraits;
 use crate::tensor::{HostTensor, TensorType};
 
+/// The constants that are on the device already, by key, with their sizes: they need not be built again.
+pub type Resident = HashMap<String, usize>;
+
 /// The part of a plan that grows while operators emit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recording {
     /// Steps in order.
-    pub steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
+    /// For each step the node that recorded it.
+    pub(super) step_nodes: Vec<usize>,
     /// Storages by [`StorageId`].
-    pub storages: Vec<Storage>,
+    pub(super) storages: Vec<Storage>,
     /// What each fault code means: node index and axis length. A kernel reports code `i + 1`.
-    pub faults: Vec<(usize, usize)>,
+    pub(super) faults: Vec<(usize, usize)>,
+    resident: Arc<Resident>,
+    constants: HashMap<String, StorageId>,
+    values: HashMap<ValueId, StorageId>,
+    fault: Option<StorageId>,
 }
 
 impl Recording {
+    /// An empty recording.
+    pub(super) fn new(resident: Arc<Resident>) -> Self {
+        Self {
+            steps: Vec::new(),
+            step_nodes: Vec::new(),
+            storages: Vec::new(),
+            faults: Vec::new(),
+            resident,
+            constants: HashMap::new(),
+            values: HashMap::new(),
+            fault: None,
+        }
+    }
+
     /// Adds a storage.
-    pub fn storage(&mut self, bytes: usize, kind: StorageKind) -> StorageId {
+    pub(super) fn storage(&mut self, bytes: usize, kind: StorageKind) -> StorageId {
         self.storages.push(Storage {
             bytes: bytes.max(1),
             kind,
@@ -26,27 +53,68 @@ impl Recording {
         StorageId(u32::try_from(self.storages.len() - 1).expect("fewer than 2^32 storages"))
     }
 
-    /// The storage of a constant: the same key gives the same storage within a plan.
-    pub fn constant(&mut self, key: &str, build: impl FnOnce() -> HostTensor) -> StorageId {
-        let same = |s: &Storage| matches!(&s.kind, StorageKind::Constant(k, _) if k == key);
-        if let Some(i) = self.storages.iter().position(same) {
-            return StorageId(i as u32);
+    /// The storage of a constant of the program: the same key gives the same storage within a plan, and the same
+    /// device memory among plans.
+    fn constant(&mut self, key: String, build: impl FnOnce() -> HostTensor) -> StorageId {
+        if let Some(&id) = self.constants.get(&key) {
+            return id;
         }
-        let tensor = build();
-        self.storage(
-            tensor.bytes().len(),
-            StorageKind::Constant(key.to_owned(), tensor),
-        )
+        let (bytes, tensor) = match self.resident.get(&key) {
+            Some(&bytes) => (bytes, None),
+            None => {
+                let tensor = build();
+                (tensor.bytes().len(), Some(tensor))
+            }
+        };
+        let id = self.storage(bytes, StorageKind::Constant(key.clone(), tensor));
+        self.constants.insert(key, id);
+        id
+    }
+
+    /// The storage of a value known at plan time, however many nodes read it.
+    fn known(&mut self, value: ValueId, known: &HostTensor, shared: bool) -> StorageId {
+        if let Some(&id) = self.values.get(&value) {
+            return id;
+        }
+        let id = if shared {
+            self.constant(format!("value{}", value.0), || known.clone())
+        } else {
+            self.storage(known.bytes().len(), StorageKind::PlanConstant(known.clone()))
+        };
+        self.values.insert(value, id);
+        id
+    }
+
+    fn fault(&mut self, node: usize, axis_length: usize) -> (StorageId, i32) {
+        let storage = if let Some(id) = self.fault {
+            id
+        } else {
+            let id = self.storage(16, StorageKind::Fault);
+            self.fault = Some(id);
+            id
+        };
+        self.faults.push((node, axis_length));
+        let code = i32::try_from(self.faults.len()).expect("fewer than 2^31 faults");
+        (storage, code)
+    }
+
+    fn step(&mut self, node: usize, step: Step) {
+        self.steps.push(step);
+        self.step_nodes.push(node);
     }
 }
 
 /// An input or output of the node being emitted.
 #[derive(Debug, Clone)]
 pub struct Slot {
+    /// The value in the graph; unwanted outputs have none.
+    pub value: Option<ValueId>,
     /// Element type and shape.
     pub ty: TensorType,
-    /// The value, where it is known at plan time.
+    /// What the value is, where it is known at plan time.
     pub known: Option<HostTensor>,
+    /// Whether a known value is the same for all plans of the program.
+    pub shared: bool,
     /// Its memory; a known input gets one when a kernel first reads it.
     pub storage: Option<StorageId>,
 }
@@ -60,10 +128,9 @@ pub struct Emitter<'p> {
     inputs: Vec<Option<Slot>>,
     outputs: Vec<Slot>,
 }
-
 impl<'p> Emitter<'p> {
-    /// An emitter for the node at index `node` of its graph; `outputs` have storages.
-    pub fn new(
+    /// An emitter for the node at index `node` of its graph.
+    pub(super) fn new(
         recording: &'p mut Recording,
         device: &'p DeviceTraits,
         node: usize,
@@ -116,27 +183,41 @@ impl<'p> Emitter<'p> {
         &self.outputs[i].ty
     }
 
+    /// Whether somebody reads the `i`-th output. Writing an unwanted output is allowed and wasteful.
+    pub fn wants_output(&self, i: usize) -> bool {
+        self.outputs.get(i).is_some_and(|slot| slot.value.is_some())
+    }
+
     /// A kernel argument that reads the `i`-th input (uploading it first if it is a known value).
+    ///
+    /// # Panics
+    /// If the input is absent.
     pub fn read(&mut self, i: usize) -> Arg {
-        let node = self.node;
+        Arg::Buffer(self.read_storage(i))
+    }
+
+    fn read_storage(&mut self, i: usize) -> StorageId {
         let slot = self.inputs[i].as_mut().expect("a required input");
-        let storage = *slot.storage.get_or_insert_with(|| {
+        *slot.storage.get_or_insert_with(|| {
             let known = slot
                 .known
-                .clone()
+                .as_ref()
                 .expect("an input without storage has a known value");
-            // Folded values differ from plan to plan, so the key names plan-local values by their bytes.
-            self.recording.storage(
-                known.bytes().len(),
-                StorageKind::Constant(format!("node{node}.in{i}#plan"), known),
-            )
-        });
-        Arg::Buffer(storage)
+            let value = slot.value.expect("inputs are values of the graph");
+            self.recording.known(value, known, slot.shared)
+        })
     }
 
     /// A kernel argument that writes the `i`-th output.
     pub fn write(&mut self, i: usize) -> Arg {
-        Arg::Buffer(self.outputs[i].storage.expect("outputs have storages"))
+        Arg::Buffer(self.write_storage(i))
+    }
+
+    fn write_storage(&mut self, i: usize) -> StorageId {
+        let slot = &mut self.outputs[i];
+        *slot
+            .storage
+            .get_or_insert_with(|| self.recording.storage(slot.ty.bytes(), StorageKind::Arena))
     }
 
     /// Temporary memory for this node.
@@ -147,58 +228,44 @@ impl<'p> Emitter<'p> {
     /// A tensor computed once from constants (e.g. repacked weights), shared by all plans. `name` must be unique
     /// within the node and must not depend on the request's shapes.
     pub fn constant(&mut self, name: &str, build: impl FnOnce() -> HostTensor) -> Arg {
-        Arg::Buffer(
-            self.recording
-                .constant(&format!("node{}.{name}", self.node), build),
-        )
+        let key = format!("node{}.{name}", self.node);
+        Arg::Buffer(self.recording.constant(key, build))
     }
 
     /// Arguments `(__global long *fault, int code)` for a kernel that checks indices against an axis of this length:
     /// it clamps a bad index and calls `report_fault(fault, code, index)` of the prelude, and the run fails.
     pub fn fault(&mut self, axis_length: usize) -> [Arg; 2] {
-        let existing = self
-            .recording
-            .storages
-            .iter()
-            .position(|s| matches!(s.kind, StorageKind::Fault));
-        let storage = match existing {
-            Some(i) => StorageId(i as u32),
-            None => self.recording.storage(16, StorageKind::Fault),
-        };
-        self.recording.faults.push((self.node, axis_length));
-        let code = i32::try_from(self.recording.faults.len()).expect("fewer than 2^31 faults");
+        let (storage, code) = self.recording.fault(self.node, axis_length);
         [Arg::Buffer(storage), Arg::I32(code)]
     }
 
-    /// Records a launch.
+    /// Records a launch. One without work-items is dropped.
     pub fn launch(&mut self, launch: Launch) {
-        self.recording.steps.push(Step::Launch(launch));
+        if !launch.global.contains(&0) {
+            self.recording.step(self.node, Step::Launch(launch));
+        }
     }
 
     /// Records a copy of the `input`-th input's bytes into the `output`-th output at these byte offsets.
     pub fn copy(&mut self, (input, from): (usize, usize), (output, to): (usize, usize), bytes: usize) {
-        let (Arg::Buffer(source), Arg::Buffer(target)) = (self.read(input), self.write(output)) else {
-            unreachable!("read and write give buffers")
-        };
         if bytes > 0 {
-            self.recording.steps.push(Step::Copy {
-                from: (source, from),
-                to: (target, to),
+            let step = Step::Copy {
+                from: (self.read_storage(input), from),
+                to: (self.write_storage(output), to),
                 bytes,
-            });
+            };
+            self.recording.step(self.node, step);
         }
     }
 
-    /// Lets the `output`-th output share the `input`-th input's memory: same bytes, maybe another shape.
+    /// Lets the `output`-th output share the `input`-th input's memory: same bytes, maybe another shape. Nothing
+    /// may be written to either by this node.
     pub fn alias(&mut self, output: usize, input: usize) {
-        let Arg::Buffer(storage) = self.read(input) else {
-            unreachable!("read gives a buffer")
-        };
-        self.outputs[output].storage = Some(storage);
+        self.outputs[output].storage = Some(self.read_storage(input));
     }
 
     /// What the planner takes back: the outputs with their final storages.
-    pub fn finish(self) -> Vec<Slot> {
+    pub(super) fn finish(self) -> Vec<Slot> {
         self.outputs
     }
 }

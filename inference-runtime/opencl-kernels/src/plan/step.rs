@@ -29,8 +29,11 @@ pub struct Storage {
 pub enum StorageKind {
     /// In the plan's arena, sharing addresses with storages that are not alive at the same time.
     Arena,
-    /// A constant of the program, uploaded once under this key and shared by all plans.
-    Constant(String, HostTensor),
+    /// A constant of the program, uploaded once under this key and shared by all plans. The bytes are absent where
+    /// the planner was told that the key is already on the device.
+    Constant(String, Option<HostTensor>),
+    /// A value that is known for this plan only (it depends on the input shapes), uploaded with the plan.
+    PlanConstant(HostTensor),
     /// The two-word fault record (see [`crate::plan::Emitter::fault`]).
     Fault,
 }
@@ -88,4 +91,19 @@ pub enum Step {
         /// Number of bytes.
         bytes: usize,
     },
+}
+
+impl Step {
+    /// Every storage that the step reads or writes.
+    pub fn storages(&self) -> impl Iterator<Item = StorageId> + '_ {
+        let (args, copy): (&[Arg], _) = match self {
+            Self::Launch(launch) => (&launch.args, None),
+            Self::Copy { from, to, .. } => (&[], Some([from.0, to.0])),
+        };
+        let buffers = args.iter().filter_map(|arg| match arg {
+            Arg::Buffer(id) => Some(*id),
+            _ => None,
+        });
+        buffers.chain(copy.into_iter().flatten())
+    }
 }

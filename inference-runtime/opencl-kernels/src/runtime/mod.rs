@@ -1,5 +1,31 @@
 //! Devices, queues, buffers, programs: the only place that calls OpenCL.
+#![expect(
+    unsafe_code,
+    reason = "OpenCL is a C interface; every other module of this crate is safe"
+)]
 
+mod buffer;
+mod call;
+mod context;
+mod device;
+mod disk_cache;
+mod executor;
+mod instance;
+mod kernel;
+mod memory;
+mod programs;
+mod queue;
 mod traits;
 
+use buffer::Buffer;
+use kernel::Kernel;
+use programs::BuiltProgram;
+use queue::Queue;
+
+pub use context::DeviceContext;
+pub use device::{Device, DeviceInfo, PciAddress, default_device, devices};
+pub use disk_cache::DiskCache;
+pub use executor::{Executor, ExecutorOptions, InputView, MemoryUse, OutputSink, StepTime};
+pub use memory::DeviceMemory;
+pub use programs::Programs;
 pub use traits::{DeviceKind, DeviceTraits};

@@ -1,12 +1,22 @@
 //! What planning may know of a device.
 
 /// Coarse kind of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
     /// A GPU.
     Gpu,
     /// A CPU behind an OpenCL runtime (PoCL, Intel's): local memory is ordinary memory, barriers are costly.
     Cpu,
+}
+
+impl std::fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gpu => "GPU",
+            Self::Cpu => "CPU",
+        })
+    }
 }
 
 /// What planning may know of a device: plain data, so that plans can be made and tested without one.

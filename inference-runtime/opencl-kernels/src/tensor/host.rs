@@ -27,6 +27,21 @@ impl HostTensor {
         Self { ty, bytes }
     }
 
+    /// A tensor that has a type but no elements to read: what an operator that looks only at shapes
+    /// ([`reads_only_shapes`](crate::ops::Operator::reads_only_shapes)) is evaluated with.
+    pub(crate) fn hollow(ty: TensorType) -> Self {
+        Self {
+            ty,
+            bytes: Arc::from([]),
+        }
+    }
+
+    /// A tensor whose elements are all zero (or false).
+    pub fn zeros(ty: TensorType) -> Self {
+        let bytes = vec![0; ty.bytes()];
+        Self::new(ty, bytes)
+    }
+
     /// A float32 tensor.
     pub fn f32(shape: impl Into<Shape>, values: &[f32]) -> Self {
         Self::new(

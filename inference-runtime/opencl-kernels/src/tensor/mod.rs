@@ -40,6 +40,17 @@ impl TensorType {
         self.elements() * self.dtype.size()
     }
 
+    /// Number of elements, or `None` where the extents' product does not fit: shapes come from strangers.
+    pub fn checked_elements(&self) -> Option<usize> {
+        // An empty tensor is empty whatever its other extents are.
+        if self.shape.contains(&0) {
+            return Some(0);
+        }
+        self.shape
+            .iter()
+            .try_fold(1_usize, |product, &extent| product.checked_mul(extent))
+    }
+
     /// Number of axes.
     pub fn rank(&self) -> usize {
         self.shape.len()

@@ -1,0 +1,426 @@
+//! Runs a program on a device.
+
+use std::sync::Arc;
+
+use super::instance::{Constants, Instance};
+use super::{Buffer, DeviceContext, DeviceKind, Queue};
+use crate::error::{Error, Result};
+use crate::plan::{OutputSource, Plan};
+use crate::program::Program;
+use crate::tensor::{HostTensor, TensorType};
+
+/// An input of a run, borrowed from the caller.
+#[derive(Debug, Clone, Copy)]
+pub struct InputView<'i> {
+    /// Extents.
+    pub shape: &'i [usize],
+    /// Row-major little-endian elements of the type that the program declares for this input.
+    pub bytes: &'i [u8],
+}
+
+impl<'i> From<&'i HostTensor> for InputView<'i> {
+    fn from(tensor: &'i HostTensor) -> Self {
+        Self {
+            shape: tensor.shape(),
+            bytes: tensor.bytes(),
+        }
+    }
+}
+
+/// Where a run's outputs go.
+pub trait OutputSink {
+    /// Memory for the output at this index: exactly [`TensorType::bytes`] long. Called once per output, in order.
+    fn output(&mut self, index: usize, ty: &TensorType) -> Result<&mut [u8]>;
+}
+
+/// Choices for an executor.
+#[derive(Debug, Clone)]
+pub struct ExecutorOptions {
+    /// How many sets of input shapes keep their plan; the least recently used one goes first.
+    pub plans: usize,
+}
+
+impl Default for ExecutorOptions {
+    fn default() -> Self {
+        Self { plans: 16 }
+    }
+}
+
+/// Device memory that an executor holds, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryUse {
+    /// Weights and what was made of them.
+    pub constants: u64,
+    /// Temporary memory, shared by all plans.
+    pub arena: u64,
+    /// What plans hold of their own.
+    pub plans: u64,
+}
+
+impl MemoryUse {
+    /// All of it.
+    pub fn total(self) -> u64 {
+        self.constants + self.arena + self.plans
+    }
+}
+
+/// How long one step took on the device.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StepTime {
+    /// The node that the step computes.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// The kernel, or `copy`.
+    pub kernel: &'static str,
+    /// Nanoseconds between start and end on the device.
+    pub nanoseconds: u64,
+}
+
+/// A program on a device: constants uploaded, plans kept per input shape.
+///
+/// One run at a time; several executors may share a device (and each has a queue of its own). After an error the
+/// executor can be used again.
+#[derive(Debug)]
+pub struct Executor {
+    // Fields drop in order: plans before the memory they point into, the queue last.
+    plans: Vec<Planned>,
+    constants: Constants,
+    arena: Option<Buffer>,
+    fault: Arc<Buffer>,
+    program: Arc<Program>,
+    options: ExecutorOptions,
+    queue: Queue,
+}
+
+/// A plan in the cache. Without an instance, its memory was given up when the arena grew.
+#[derive(Debug)]
+struct Planned {
+    shapes: Vec<Vec<usize>>,
+    plan: Plan,
+    instance: Option<Instance>,
+}
+
+impl Planned {
+    fn is_for(&self, inputs: &[InputView<'_>]) -> bool {
+        self.shapes.len() == inputs.len() && self.shapes.iter().zip(inputs).all(|(s, input)| s == input.shape)
+    }
+}
+
+impl Executor {
+    /// An executor with default options. Nothing is uploaded before the first run.
+    pub fn new(context: Arc<DeviceContext>, program: Arc<Program>) -> Result<Self> {
+        Self::with_options(context, program, ExecutorOptions::default())
+    }
+
+    /// An executor.
+    pub fn with_options(
+        context: Arc<DeviceContext>,
+        program: Arc<Program>,
+        options: ExecutorOptions,
+    ) -> Result<Self> {
+        let fault = Arc::new(Buffer::new(&context, "fault record", FAULT_BYTES)?);
+        Ok(Self {
+            plans: Vec::new(),
+            constants: Constants::default(),
+            arena: None,
+            fault,
+            program,
+            options,
+            queue: Queue::new(context, false)?,
+        })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// The device.
+    pub fn context(&self) -> &Arc<DeviceContext> {
+        self.queue.context()
+    }
+
+    /// Device memory held now.
+    pub fn memory(&self) -> MemoryUse {
+        let plans = self.plans.iter().filter_map(|planned| planned.instance.as_ref());
+        MemoryUse {
+            constants: self.constants.bytes(),
+            arena: self.arena.as_ref().map_or(0, |arena| arena.bytes() as u64),
+            plans: plans.map(Instance::own_bytes).sum::<u64>() + self.fault.bytes() as u64,
+        }
+    }
+
+    /// Number of plans in the cache.
+    pub fn plans(&self) -> usize {
+        self.plans.len()
+    }
+
+    /// Plans, builds and uploads for these input shapes without running: what a warm-up does.
+    pub fn prepare(&mut self, shapes: &[&[usize]]) -> Result<()> {
+        let inputs: Vec<InputView<'_>> = shapes
+            .iter()
+            .map(|shape| InputView { shape, bytes: &[] })
+            .collect();
+        self.ready(&inputs)
+    }
+
+    /// Runs the program and gives the outputs to `outputs`.
+    pub fn run(&mut self, inputs: &[InputView<'_>], outputs: &mut dyn OutputSink) -> Result<()> {
+        self.ready(inputs)?;
+        let Planned { plan, instance, .. } = &self.plans[0];
+        let Some(instance) = instance else {
+            unreachable!("ready has just made it")
+        };
+        let run = Run {
+            program: &self.program,
+            plan,
+            instance,
+            queue: &self.queue,
+            fault: &self.fault,
+        };
+        run.run(inputs, outputs)
+    }
+
+    /// Runs the program on host tensors.
+    pub fn run_tensors(&mut self, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+        let views: Vec<InputView<'_>> = inputs.iter().map(InputView::from).collect();
+        let mut outputs = Tensors(Vec::new());
+        self.run(&views, &mut outputs)?;
+        Ok(outputs
+            .0
+            .into_iter()
+            .map(|(ty, bytes)| HostTensor::new(ty, bytes))
+            .collect())
+    }
+
+    /// Runs once on a queue with timestamps and says how long each step took. The outputs are dropped.
+    pub fn profile(&mut self, inputs: &[InputView<'_>]) -> Result<Vec<StepTime>> {
+        self.ready(inputs)?;
+        let Planned { plan, instance, .. } = &self.plans[0];
+        let Some(instance) = instance else {
+            unreachable!("ready has just made it")
+        };
+        let queue = Queue::new(Arc::clone(self.queue.context()), true)?;
+        let run = Run {
+            program: &self.program,
+            plan,
+            instance,
+            queue: &queue,
+            fault: &self.fault,
+        };
+        run.profile(inputs)
+    }
+
+    /// Puts a plan with an instance for these inputs' shapes at the front of the cache.
+    fn ready(&mut self, inputs: &[InputView<'_>]) -> Result<()> {
+        match self.plans.iter().position(|planned| planned.is_for(inputs)) {
+            Some(0) => {}
+            Some(index) => self.plans[..=index].rotate_right(1),
+            None => {
+                let shapes: Vec<&[usize]> = inputs.iter().map(|input| input.shape).collect();
+                let traits = self.queue.context().traits();
+                let plan = Plan::make_with(&self.program, &shapes, traits, self.constants.resident())?;
+                self.plans.truncate(self.options.plans.max(1) - 1);
+                let shapes = shapes.into_iter().map(<[usize]>::to_vec).collect();
+                self.plans.insert(
+                    0,
+                    Planned {
+                        shapes,
+                        plan,
+                        instance: None,
+                    },
+                );
+            }
+        }
+        if self.plans[0].instance.is_some() {
+            return Ok(());
+        }
+        let made = self.materialise();
+        if made.is_err() {
+            // Its constants may be half uploaded and its bytes forgotten: plan again next time.
+            self.plans.remove(0);
+        }
+        made
+    }
+
+    fn materialise(&mut self) -> Result<()> {
+        let wanted = self.plans[0].plan.layout.bytes.max(1);
+        if self.arena.as_ref().is_none_or(|arena| arena.bytes() < wanted) {
+            // The parts of the old arena keep it alive: they go first, so that old and new need not fit together.
+            for planned in &mut self.plans {
+                planned.instance = None;
+            }
+            self.arena = None;
+            self.arena = Some(Buffer::new(self.queue.context(), "arena", wanted)?);
+        }
+        let Some(arena) = &self.arena else {
+            unreachable!("just made")
+        };
+        let planned = &mut self.plans[0];
+        let instance = Instance::new(
+            &mut planned.plan,
+            &mut self.constants,
+            arena,
+            &self.fault,
+            &self.queue,
+        )?;
+        planned.instance = Some(instance);
+        Ok(())
+    }
+}
+
+/// Two `long`: code and index (see `prelude.cl`).
+const FAULT_BYTES: usize = 16;
+
+/// GPUs start on a queue's commands only when it is flushed; this many at a time keep one busy while the host goes on
+/// enqueueing.
+const FLUSH_EVERY: usize = 32;
+
+/// One run.
+struct Run<'e> {
+    program: &'e Program,
+    plan: &'e Plan,
+    instance: &'e Instance,
+    queue: &'e Queue,
+    fault: &'e Buffer,
+}
+
+impl Run<'_> {
+    fn run(&self, inputs: &[InputView<'_>], outputs: &mut dyn OutputSink) -> Result<()> {
+        self.check_inputs(inputs)?;
+        // Whatever happens below, an error or a panic in `outputs`: the inputs' bytes outlive the uploads.
+        let _finish = FinishOnDrop(self.queue);
+        self.upload(inputs)?;
+        let flush = self.queue.context().traits().kind == DeviceKind::Gpu;
+        for index in 0..self.instance.len() {
+            self.instance.enqueue(index, self.queue)?;
+            if flush && index % FLUSH_EVERY == FLUSH_EVERY - 1 {
+                self.queue.flush()?;
+            }
+        }
+        self.check_fault()?;
+        self.download(inputs, outputs)
+    }
+
+    fn profile(&self, inputs: &[InputView<'_>]) -> Result<Vec<StepTime>> {
+        self.check_inputs(inputs)?;
+        let _finish = FinishOnDrop(self.queue);
+        self.upload(inputs)?;
+        let events = (0..self.instance.len())
+            .map(|index| self.instance.enqueue(index, self.queue))
+            .collect::<Result<Vec<_>>>()?;
+        self.queue.finish()?;
+        let time = |(index, event): (usize, &super::queue::Event)| {
+            let node = &self.program.graph().nodes[self.plan.step_nodes[index]];
+            Ok(StepTime {
+                node: node.name.clone(),
+                op: node.qualified_op(),
+                kernel: self.instance.name(index),
+                nanoseconds: event.nanoseconds()?,
+            })
+        };
+        events.iter().enumerate().map(time).collect()
+    }
+
+    fn check_inputs(&self, inputs: &[InputView<'_>]) -> Result<()> {
+        for (index, (input, planned)) in inputs.iter().zip(&self.plan.inputs).enumerate() {
+            let (given, wanted) = (input.bytes.len(), planned.ty.bytes());
+            if given != wanted {
+                let id = self.program.graph().inputs[index];
+                return Err(Error::Invalid {
+                    node: self.program.graph().info(id).name.clone(),
+                    op: "input".to_owned(),
+                    reason: format!("{given} bytes given, {} needs {wanted}", planned.ty),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn upload(&self, inputs: &[InputView<'_>]) -> Result<()> {
+        if !self.plan.faults.is_empty() {
+            // SAFETY: the bytes are static.
+            unsafe { self.queue.write_later(self.fault, &[0; FAULT_BYTES])? };
+        }
+        for (input, planned) in inputs.iter().zip(&self.plan.inputs) {
+            if let Some(id) = planned.storage {
+                // SAFETY: `run` and `profile` finish the queue before they return, and the inputs outlive them.
+                unsafe { self.queue.write_later(self.instance.buffer(id), input.bytes)? };
+            }
+        }
+        Ok(())
+    }
+
+    fn check_fault(&self) -> Result<()> {
+        if self.plan.faults.is_empty() {
+            return Ok(());
+        }
+        let mut record = [0; FAULT_BYTES];
+        self.queue.read(self.fault, &mut record)?;
+        let ([code, index], []) = record.as_chunks::<8>() else {
+            unreachable!("the record is two words")
+        };
+        // Kernels write the code as an `int` into the first word.
+        let code = i64::from_le_bytes(*code) as usize;
+        let Some(&(node, length)) = code.checked_sub(1).and_then(|fault| self.plan.faults.get(fault)) else {
+            return Ok(());
+        };
+        let node = &self.program.graph().nodes[node];
+        Err(Error::IndexOutOfRange {
+            node: node.name.clone(),
+            op: node.qualified_op(),
+            index: i64::from_le_bytes(*index),
+            length,
+        })
+    }
+
+    fn download(&self, inputs: &[InputView<'_>], outputs: &mut dyn OutputSink) -> Result<()> {
+        for (index, output) in self.plan.outputs.iter().enumerate() {
+            let target = outputs.output(index, &output.ty)?;
+            if target.len() != output.ty.bytes() {
+                let id = self.program.graph().outputs[index];
+                return Err(Error::Invalid {
+                    node: self.program.graph().info(id).name.clone(),
+                    op: "output".to_owned(),
+                    reason: format!(
+                        "room for {} bytes, {} needs {}",
+                        target.len(),
+                        output.ty,
+                        output.ty.bytes()
+                    ),
+                });
+            }
+            match &output.source {
+                OutputSource::Known(tensor) => target.copy_from_slice(tensor.bytes()),
+                OutputSource::Input(input) => target.copy_from_slice(inputs[*input].bytes),
+                OutputSource::Storage(id) => self.queue.read(self.instance.buffer(*id), target)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the queue when it goes out of scope, however that happens.
+struct FinishOnDrop<'q>(&'q Queue);
+
+impl Drop for FinishOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.finish() {
+            tracing::warn!(%error, "the queue did not finish after a run");
+        }
+    }
+}
+
+/// Collects outputs as tensors.
+struct Tensors(Vec<(TensorType, Vec<u8>)>);
+
+impl OutputSink for Tensors {
+    fn output(&mut self, _index: usize, ty: &TensorType) -> Result<&mut [u8]> {
+        self.0.push((ty.clone(), vec![0; ty.bytes()]));
+        match self.0.last_mut() {
+            Some((_, bytes)) => Ok(bytes),
+            None => unreachable!("just pushed"),
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod limits;
 mod metrics;
 mod onnx;
 mod session;
+pub mod wire;
 
 pub use engine::Engine;
 pub use limits::Limits;

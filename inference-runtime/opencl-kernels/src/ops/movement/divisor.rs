@@ -1,5 +1,7 @@
 //! Division by multiplication, for index arithmetic in kernels.
 
+use crate::plan::Arg;
+
 /// Magic numbers that make `divide` of `prelude.cl` divide by a fixed extent.
 ///
 /// Granlund and Montgomery, "Division by invariant integers using multiplication", 1994, figure 4.1.
@@ -28,6 +30,16 @@ impl Divisor {
             magic: magic as u32,
             shift,
         }
+    }
+
+    /// `int extent, uint magic, uint shift`
+    pub(in crate::ops) fn args(extent: usize) -> [Arg; 3] {
+        let divisor = Self::new(extent);
+        [
+            Arg::I32(extent as i32),
+            Arg::U32(divisor.magic),
+            Arg::U32(divisor.shift),
+        ]
     }
 }
 

@@ -74,12 +74,7 @@ impl Operator for ReverseSequence {
         args.extend(emitter.fault(data.shape[self.time_axis] + 1));
         args.push(Arg::U32(count as u32));
         for extent in [inner, data.shape[1]] {
-            let divisor = Divisor::new(extent);
-            args.extend([
-                Arg::I32(extent as i32),
-                Arg::U32(divisor.magic),
-                Arg::U32(divisor.shift),
-            ]);
+            args.extend(Divisor::args(extent));
         }
         args.extend([
             Arg::I32(data.shape[self.time_axis] as i32),

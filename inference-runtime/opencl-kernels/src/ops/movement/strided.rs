@@ -138,7 +138,7 @@ impl StridedCopy {
 
     /// The same copy with as few axes as possible: axes of extent 1 go, neighbours that are dense within each other
     /// on both sides become one.
-    fn merged(mut self) -> Self {
+    pub(in crate::ops) fn merged(mut self) -> Self {
         let mut merged: Vec<Axis> = Vec::with_capacity(self.axes.len());
         for axis in self.axes.drain(..).filter(|axis| axis.extent != 1) {
             let inner = axis.extent as isize;
@@ -201,7 +201,8 @@ impl StridedCopy {
     fn launch_plain(&self, source: Arg, target: Arg, width: usize) -> Result<Launch, Reason> {
         let count = self.count();
         let mut args = vec![source, target, Arg::U32(count as u32)];
-        args.extend(self.axis_args()?);
+        args.extend(self.axis_args()?.moving());
+        args.extend([Arg::I32(self.from as i32), Arg::I32(self.to as i32)]);
         Ok(Launch {
             source: SOURCE,
             kernel: "strided_copy",
@@ -212,38 +213,23 @@ impl StridedCopy {
         })
     }
 
-    /// `int inner, int8 extents, magics, shifts, from_strides, to_strides, int from, int to`
-    fn axis_args(&self) -> Result<[Arg; 8], Reason> {
-        let (outermost, inner) = match self.axes.split_first() {
-            Some((outermost, inner)) => (*outermost, inner),
-            None => (
-                Axis {
-                    extent: 1,
-                    from: 0,
-                    to: 0,
-                },
-                &[][..],
-            ),
-        };
-        if inner.len() >= MAX_RANK {
+    /// The axes as kernel arguments. Expects a copy of at most [`MAX_RANK`] axes.
+    pub(in crate::ops) fn axis_args(&self) -> Result<AxisArgs, Reason> {
+        if self.axes.len() > MAX_RANK {
             return Err(format!("a copy over {} axes", self.axes.len()));
         }
-        let mut args = AxisLanes::default();
+        let mut args = AxisArgs {
+            inner: self.axes.len().saturating_sub(1) as i32,
+            ..AxisArgs::default()
+        };
+        let Some((outermost, inner)) = self.axes.split_first() else {
+            return Ok(args);
+        };
         for (lane, axis) in inner.iter().rev().enumerate() {
             args.set(lane, axis);
         }
-        args.from[MAX_RANK - 1] = outermost.from as i32;
-        args.to[MAX_RANK - 1] = outermost.to as i32;
-        Ok([
-            Arg::I32(inner.len() as i32),
-            Arg::Int8(args.extents),
-            Arg::Int8(args.magics),
-            Arg::Int8(args.shifts),
-            Arg::Int8(args.from),
-            Arg::Int8(args.to),
-            Arg::I32(self.from as i32),
-            Arg::I32(self.to as i32),
-        ])
+        args.set(MAX_RANK - 1, outermost);
+        Ok(args)
     }
 }
 
@@ -260,8 +246,10 @@ impl Tiles {
     fn launch(&self, source: Arg, target: Arg, size: usize) -> Result<Launch, Reason> {
         let (rows, columns) = (self.row.extent, self.column.extent);
         let mut args = vec![source, target];
-        args.extend(self.batch.axis_args()?);
+        args.extend(self.batch.axis_args()?.moving());
         args.extend([
+            Arg::I32(self.batch.from as i32),
+            Arg::I32(self.batch.to as i32),
             Arg::I32(rows as i32),
             Arg::I32(columns as i32),
             Arg::I32(self.row.from as i32),
@@ -282,9 +270,11 @@ impl Tiles {
     }
 }
 
-/// Axis arguments of a kernel under construction; unused lanes are never read.
-#[derive(Default)]
-struct AxisLanes {
+/// An index space as kernels take it apart: lane 0 is the innermost of the `inner` axes that have another one
+/// outside, lane 7 the outermost. Lanes without an axis hold zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::ops) struct AxisArgs {
+    inner: i32,
     extents: [i32; MAX_RANK],
     magics: [i32; MAX_RANK],
     shifts: [i32; MAX_RANK],
@@ -292,7 +282,7 @@ struct AxisLanes {
     to: [i32; MAX_RANK],
 }
 
-impl AxisLanes {
+impl AxisArgs {
     fn set(&mut self, lane: usize, axis: &Axis) {
         let divisor = Divisor::new(axis.extent);
         self.extents[lane] = axis.extent as i32;
@@ -300,6 +290,23 @@ impl AxisLanes {
         self.shifts[lane] = divisor.shift as i32;
         self.from[lane] = axis.from as i32;
         self.to[lane] = axis.to as i32;
+    }
+
+    /// `int inner, int8 extents, int8 magics, int8 shifts, int8 from_strides`
+    pub(in crate::ops) fn reading(self) -> [Arg; 5] {
+        [
+            Arg::I32(self.inner),
+            Arg::Int8(self.extents),
+            Arg::Int8(self.magics),
+            Arg::Int8(self.shifts),
+            Arg::Int8(self.from),
+        ]
+    }
+
+    /// The same, and `int8 to_strides`
+    pub(in crate::ops) fn moving(self) -> [Arg; 6] {
+        let [inner, extents, magics, shifts, from] = self.reading();
+        [inner, extents, magics, shifts, from, Arg::Int8(self.to)]
     }
 }
 

@@ -80,12 +80,7 @@ impl Operator for Trilu {
         let count = index(data.elements())?;
         let mut args = vec![emitter.read(0), emitter.write(0), Arg::U32(count as u32)];
         for extent in [columns, rows] {
-            let divisor = Divisor::new(extent);
-            args.extend([
-                Arg::I32(extent as i32),
-                Arg::U32(divisor.magic),
-                Arg::U32(divisor.shift),
-            ]);
+            args.extend(Divisor::args(extent));
         }
         args.extend([Arg::I32(diagonal), Arg::I32(i32::from(self.upper))]);
         emitter.launch(Launch {

@@ -1,0 +1,174 @@
+//! `TopK`: the largest or smallest elements along an axis, in order, and where they are.
+
+use std::cmp::Ordering;
+
+use super::reduction::type_option;
+use crate::ops::movement::arguments::{axis, only_attributes, operands, required, required_tensor};
+use crate::ops::movement::divisor::Divisor;
+use crate::ops::movement::elements::{Elements, for_each_index, position};
+use crate::ops::movement::strided::{GROUP, index};
+use crate::ops::{NodeView, Operand, Operator, Reason};
+use crate::plan::{Arg, Emitter, Launch, Source};
+use crate::tensor::{DType, HostTensor, TensorType};
+
+const SOURCE: Source = Source {
+    name: "top_k.cl",
+    text: include_str!("top_k.cl"),
+};
+
+/// ONNX operator spec, `TopK-1` to `-24`. Sorted also where the node does not ask for it. The specification is
+/// silent about what is no number; here it comes last.
+#[derive(Debug)]
+struct TopK {
+    axis: usize,
+    k: Count,
+    largest: bool,
+}
+
+/// How many elements: an attribute until version 10 made it an input.
+#[derive(Debug)]
+enum Count {
+    Attribute(i64),
+    Input,
+}
+
+pub(super) fn construct(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
+    let version = view.node().since_version;
+    let attributes: &[&str] = match version {
+        ..10 => &["axis", "k"],
+        10 => &["axis"],
+        _ => &["axis", "largest", "sorted"],
+    };
+    only_attributes(view, attributes)?;
+    view.require_dtype(0, &[DType::F32, DType::I32, DType::I64])?;
+    let k = if version < 10 {
+        Count::Attribute(view.attributes().int("k").ok_or("attribute 'k' is missing")?)
+    } else {
+        Count::Input
+    };
+    Ok(Box::new(TopK {
+        axis: axis(view.int("axis", -1), view.rank(0)?)?,
+        k,
+        largest: view.int("largest", 1) != 0,
+    }))
+}
+
+impl TopK {
+    fn k(&self, inputs: &[Option<Operand<'_>>]) -> Result<usize, Reason> {
+        let k = match self.k {
+            Count::Attribute(k) => k,
+            Count::Input => match required(inputs, 1)?.ints("k")?[..] {
+                [k] => k,
+                _ => return Err(format!("k is one integer, not {}", required(inputs, 1)?.ty)),
+            },
+        };
+        let length = required(inputs, 0)?.shape()[self.axis];
+        usize::try_from(k)
+            .ok()
+            .filter(|k| *k <= length)
+            .ok_or_else(|| format!("the top {k} of {length}"))
+    }
+
+    /// Which of two elements comes first.
+    fn order<T: PartialOrd>(&self, a: &T, b: &T) -> Ordering {
+        let ascending = a.partial_cmp(b).unwrap_or_else(|| {
+            let is_number = |x: &T| x.partial_cmp(x).is_some();
+            // What is no number comes last in both directions.
+            let last_if_not = is_number(b).cmp(&is_number(a));
+            if self.largest {
+                last_if_not.reverse()
+            } else {
+                last_if_not
+            }
+        });
+        if self.largest {
+            ascending.reverse()
+        } else {
+            ascending
+        }
+    }
+
+    /// Positions along the axis in the order wanted; sorting is stable, so equal elements keep theirs.
+    fn ranked<T: PartialOrd>(&self, elements: &[T]) -> Vec<usize> {
+        let mut ranked: Vec<usize> = (0..elements.len()).collect();
+        ranked.sort_by(|&i, &j| self.order(&elements[i], &elements[j]));
+        ranked
+    }
+}
+
+impl Operator for TopK {
+    fn static_inputs(&self) -> &'static [usize] {
+        match self.k {
+            Count::Attribute(_) => &[],
+            Count::Input => &[1],
+        }
+    }
+
+    fn infer(&self, inputs: &[Option<Operand<'_>>]) -> Result<Vec<TensorType>, Reason> {
+        let data = required(inputs, 0)?;
+        let mut shape = data.shape().clone();
+        shape[self.axis] = self.k(inputs)?;
+        Ok(vec![
+            TensorType::new(data.dtype(), shape.clone()),
+            TensorType::new(DType::I64, shape),
+        ])
+    }
+
+    fn evaluate(&self, inputs: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, Reason> {
+        let operands = operands(inputs);
+        let mut types = self.infer(&operands)?;
+        types.truncate(1);
+        let k = self.k(&operands)?;
+        let data = required_tensor(inputs, 0)?;
+        let shape = types[0].shape.clone();
+        let mut values = Elements::zeroed(types.remove(0));
+        let mut indices = vec![0; shape.iter().product()];
+        let mut lines = data.shape().to_vec();
+        lines[self.axis] = 1;
+        for_each_index(&lines, |_, line| {
+            let along: Vec<usize> = (0..data.shape()[self.axis])
+                .map(|i| {
+                    let mut at = line.to_vec();
+                    at[self.axis] = i;
+                    position(data.shape(), &at)
+                })
+                .collect();
+            let ranked = match data.to_f32() {
+                Some(floats) => self.ranked(&along.iter().map(|&i| floats[i]).collect::<Vec<_>>()),
+                None => {
+                    let integers = data.to_i64().unwrap_or_default();
+                    self.ranked(&along.iter().map(|&i| integers[i]).collect::<Vec<_>>())
+                }
+            };
+            for (place, &at) in ranked.iter().take(k).enumerate() {
+                let mut to = line.to_vec();
+                to[self.axis] = place;
+                let to = position(&shape, &to);
+                values.set(to, data, along[at]);
+                indices[to] = at as i64;
+            }
+        });
+        Ok(vec![values.finish(), HostTensor::i64(shape, &indices)])
+    }
+
+    fn emit(&self, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
+        let data = emitter.input_type(0).clone();
+        let k = emitter.output_type(0).shape[self.axis];
+        let count = index(data.elements())?;
+        let inner: usize = data.shape[self.axis + 1..].iter().product();
+        let mut args = vec![emitter.read(0), emitter.write(0), emitter.write(1)];
+        args.push(Arg::U32(count as u32));
+        args.extend(Divisor::args(inner));
+        args.extend(Divisor::args(data.shape[self.axis]));
+        args.extend([Arg::I32(k as i32), Arg::I32(i32::from(self.largest))]);
+        emitter.launch(Launch {
+            source: SOURCE,
+            kernel: "top_k",
+            options: vec![type_option(data.dtype)],
+            args,
+            global: [count as usize, 1, 1],
+            local: GROUP,
+        });
+        Ok(())
+    }
+}

@@ -1,6 +1,7 @@
 //! A compiled graph: rewritten, lowered, checked. Pure: no device is touched.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Node, ValueId};
@@ -28,6 +29,7 @@ pub struct Program {
     operators: Vec<Box<dyn Operator>>,
     /// By value: whether planning needs to know it.
     needed: Vec<bool>,
+    as_written: Option<Arc<Program>>,
 }
 
 impl Program {
@@ -35,11 +37,29 @@ impl Program {
     /// shapes are static, they are inferred once, so that a graph that can never run is refused here.
     pub fn compile(graph: Graph, options: &CompileOptions) -> Result<Self> {
         graph.validate()?;
-        let graph = if options.fuse {
-            crate::fusion::fuse(graph)
-        } else {
-            graph
-        };
+        // First as written: whatever is wrong with it is said in its author's terms, not in fusion's.
+        let as_written = Self::lowered(graph)?;
+        if !options.fuse {
+            return Ok(as_written);
+        }
+        let fused = crate::fusion::fuse(as_written.graph.clone());
+        if fused.nodes == as_written.graph.nodes {
+            return Ok(as_written);
+        }
+        // Fusion is optimistic: static shapes may show already here that it does not apply.
+        match Self::lowered(fused) {
+            Ok(fused) => Ok(Self {
+                as_written: Some(Arc::new(as_written)),
+                ..fused
+            }),
+            Err(error) => {
+                tracing::debug!(%error, "the fused graph does not compile; running it as written");
+                Ok(as_written)
+            }
+        }
+    }
+
+    fn lowered(graph: Graph) -> Result<Self> {
         let operators = graph
             .nodes
             .iter()
@@ -49,19 +69,25 @@ impl Program {
             needed: vec![false; graph.values.len()],
             graph,
             operators,
+            as_written: None,
         };
         program.check_plannable()?;
         program.needed = program.mark_needed();
-        let shapes: Option<Vec<Vec<usize>>> = program
+        let shapes = program
             .graph
             .inputs
             .iter()
-            .map(|&id| program.graph.info(id).static_shape())
-            .collect();
-        if let Some(shapes) = shapes {
+            .map(|&id| program.graph.info(id).static_shape());
+        if let Some(shapes) = shapes.collect::<Option<Vec<Vec<usize>>>>() {
             program.infer(&shapes.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         }
         Ok(program)
+    }
+
+    /// The same graph without rewriting, where rewriting changed something: for input shapes that a fused operator
+    /// refuses (a residual that broadcasts after all, a mask that enlarges).
+    pub fn as_written(&self) -> Option<&Arc<Self>> {
+        self.as_written.as_ref()
     }
 
     /// The graph after rewriting.
@@ -85,7 +111,10 @@ impl Program {
 
     /// The outputs' types for concrete input shapes; an error says which node does not fit and why.
     pub fn infer(&self, input_shapes: &[&[usize]]) -> Result<Vec<TensorType>> {
-        let values = values::infer(self, input_shapes)?;
+        let values = match (values::infer(self, input_shapes), self.as_written()) {
+            (Err(Error::Invalid { .. }), Some(as_written)) => return as_written.infer(input_shapes),
+            (values, _) => values?,
+        };
         let ty = |id: &ValueId| {
             let value = values[id.0 as usize]
                 .as_ref()

@@ -1,4 +1,4 @@
-//! MatMul, Gemm or Conv, and what follows it element by element → `MatMulEpilogue`, `ConvEpilogue`.
+//! `MatMul`, `Gemm` or `Conv`, and what follows it element by element → `MatMulEpilogue`, `ConvEpilogue`.
 //!
 //! `y = activation(alpha · A @ B + bias + residual)` is stored once instead of being read and written after each step.
 

@@ -13,13 +13,12 @@ pub(super) fn find(view: &View<'_>, at: usize) -> Option<Rewrite> {
     let output = view.node(at).output(0)?;
     product.pair(0.5)?.into_iter().find_map(|(x, gate)| {
         let mut remove = product.nodes.clone();
-        let approximate = match erf_gate(view, gate, x, &mut remove) {
-            Some(()) => "none",
-            None => {
-                remove.truncate(product.nodes.len());
-                tanh_gate(view, gate, x, &mut remove)?;
-                "tanh"
-            }
+        let approximate = if erf_gate(view, gate, x, &mut remove).is_some() {
+            "none"
+        } else {
+            remove.truncate(product.nodes.len());
+            tanh_gate(view, gate, x, &mut remove)?;
+            "tanh"
         };
         if view.rank(x)? != view.rank(output)? || !view.is_f32(x) {
             return None;

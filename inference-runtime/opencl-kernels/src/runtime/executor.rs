@@ -47,7 +47,7 @@ impl Default for ExecutorOptions {
 }
 
 /// Device memory that an executor holds, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MemoryUse {
     /// Weights and what was made of them.
     pub constants: u64,
@@ -88,6 +88,8 @@ pub struct Executor {
     constants: Constants,
     arena: Option<Buffer>,
     fault: Arc<Buffer>,
+    /// Runs the graph as written for input shapes that a fused operator refuses; made when first needed.
+    as_written: Option<Box<Executor>>,
     program: Arc<Program>,
     options: ExecutorOptions,
     queue: Queue,
@@ -125,6 +127,7 @@ impl Executor {
             constants: Constants::default(),
             arena: None,
             fault,
+            as_written: None,
             program,
             options,
             queue: Queue::new(context, false)?,
@@ -144,10 +147,15 @@ impl Executor {
     /// Device memory held now.
     pub fn memory(&self) -> MemoryUse {
         let plans = self.plans.iter().filter_map(|planned| planned.instance.as_ref());
+        let as_written = self
+            .as_written
+            .as_ref()
+            .map(|executor| executor.memory())
+            .unwrap_or_default();
         MemoryUse {
-            constants: self.constants.bytes(),
-            arena: self.arena.as_ref().map_or(0, |arena| arena.bytes() as u64),
-            plans: plans.map(Instance::own_bytes).sum::<u64>() + self.fault.bytes() as u64,
+            constants: as_written.constants + self.constants.bytes(),
+            arena: as_written.arena + self.arena.as_ref().map_or(0, |arena| arena.bytes() as u64),
+            plans: as_written.plans + plans.map(Instance::own_bytes).sum::<u64>() + self.fault.bytes() as u64,
         }
     }
 
@@ -162,12 +170,15 @@ impl Executor {
             .iter()
             .map(|shape| InputView { shape, bytes: &[] })
             .collect();
-        self.ready(&inputs)
+        self.ready(&inputs)?
+            .map_or(Ok(()), |as_written| as_written.prepare(shapes))
     }
 
     /// Runs the program and gives the outputs to `outputs`.
     pub fn run(&mut self, inputs: &[InputView<'_>], outputs: &mut dyn OutputSink) -> Result<()> {
-        self.ready(inputs)?;
+        if let Some(as_written) = self.ready(inputs)? {
+            return as_written.run(inputs, outputs);
+        }
         let Planned { plan, instance, .. } = &self.plans[0];
         let Some(instance) = instance else {
             unreachable!("ready has just made it")
@@ -196,7 +207,9 @@ impl Executor {
 
     /// Runs once on a queue with timestamps and says how long each step took. The outputs are dropped.
     pub fn profile(&mut self, inputs: &[InputView<'_>]) -> Result<Vec<StepTime>> {
-        self.ready(inputs)?;
+        if let Some(as_written) = self.ready(inputs)? {
+            return as_written.profile(inputs);
+        }
         let Planned { plan, instance, .. } = &self.plans[0];
         let Some(instance) = instance else {
             unreachable!("ready has just made it")
@@ -212,8 +225,29 @@ impl Executor {
         run.profile(inputs)
     }
 
-    /// Puts a plan with an instance for these inputs' shapes at the front of the cache.
-    fn ready(&mut self, inputs: &[InputView<'_>]) -> Result<()> {
+    /// Puts a plan with an instance for these inputs' shapes at the front of the cache; or gives the executor that runs
+    /// the graph as written, where a fused operator refuses these shapes.
+    fn ready(&mut self, inputs: &[InputView<'_>]) -> Result<Option<&mut Self>> {
+        let knows = |executor: &Self| executor.plans.iter().any(|planned| planned.is_for(inputs));
+        if !self.as_written.as_deref().is_some_and(knows) {
+            match (self.ready_as_compiled(inputs), self.program.as_written()) {
+                (Err(Error::Invalid { .. }), Some(program)) => self.make_as_written(&Arc::clone(program))?,
+                (ready, _) => return ready.map(|()| None),
+            }
+        }
+        Ok(self.as_written.as_deref_mut())
+    }
+
+    fn make_as_written(&mut self, program: &Arc<Program>) -> Result<()> {
+        if self.as_written.is_none() {
+            let context = Arc::clone(self.queue.context());
+            let executor = Self::with_options(context, Arc::clone(program), self.options.clone())?;
+            self.as_written = Some(Box::new(executor));
+        }
+        Ok(())
+    }
+
+    fn ready_as_compiled(&mut self, inputs: &[InputView<'_>]) -> Result<()> {
         match self.plans.iter().position(|planned| planned.is_for(inputs)) {
             Some(0) => {}
             Some(index) => self.plans[..=index].rotate_right(1),

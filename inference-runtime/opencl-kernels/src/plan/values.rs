@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::ValueId;
 use crate::ops::Operand;
-use crate::program::Program;
+use crate::program::Form;
 use crate::tensor::{HostTensor, TensorType};
 
 /// Elements up to which a value that nobody needs at plan time is still folded: below, an upload beats a launch.
@@ -33,12 +33,12 @@ impl Value {
     }
 }
 
-/// All values of a program by [`ValueId`]; `None` for those that no node produces.
+/// All values of a form by [`ValueId`]; `None` for those that no node produces.
 pub(crate) type Values = Vec<Option<Value>>;
 
 /// Infers every value's type for these input shapes and folds what does not depend on the inputs' data.
-pub(crate) fn infer(program: &Program, input_shapes: &[&[usize]]) -> Result<Values> {
-    let graph = program.graph();
+pub(crate) fn infer(form: &Form, input_shapes: &[&[usize]]) -> Result<Values> {
+    let graph = form.graph();
     let mut values: Values = vec![None; graph.values.len()];
     for (id, tensor) in &graph.constants {
         values[id.0 as usize] = Some(Value {
@@ -46,19 +46,19 @@ pub(crate) fn infer(program: &Program, input_shapes: &[&[usize]]) -> Result<Valu
             known: Some(tensor.clone()),
         });
     }
-    for (&id, ty) in graph.inputs.iter().zip(input_types(program, input_shapes)?) {
+    for (&id, ty) in graph.inputs.iter().zip(input_types(form, input_shapes)?) {
         let empty = ty.shape.contains(&0).then(|| HostTensor::zeros(ty.clone()));
         values[id.0 as usize] = Some(Value { ty, known: empty });
     }
     for node in 0..graph.nodes.len() {
-        infer_node(program, node, &mut values)?;
+        infer_node(form, node, &mut values)?;
     }
     Ok(values)
 }
 
 /// Checks concrete input shapes against what the graph declares.
-pub(crate) fn input_types(program: &Program, shapes: &[&[usize]]) -> Result<Vec<TensorType>> {
-    let graph = program.graph();
+pub(crate) fn input_types(form: &Form, shapes: &[&[usize]]) -> Result<Vec<TensorType>> {
+    let graph = form.graph();
     let wrong = |name: &str, reason: String| Error::Invalid {
         node: name.to_owned(),
         op: "input".to_owned(),
@@ -95,12 +95,12 @@ fn check_size(ty: &TensorType) -> Result<(), String> {
     }
 }
 
-fn infer_node(program: &Program, index: usize, values: &mut Values) -> Result<()> {
-    let node = &program.graph().nodes[index];
-    let operator = program.operator(index);
-    let invalid = |reason| program.invalid(index, reason);
+fn infer_node(form: &Form, index: usize, values: &mut Values) -> Result<()> {
+    let node = &form.graph().nodes[index];
+    let operator = form.operator(index);
+    let invalid = |reason| form.invalid(index, reason);
 
-    let inputs = program.inputs_of(index, values);
+    let inputs = form.inputs_of(index, values);
     let operands: Vec<Option<Operand<'_>>> = inputs.iter().map(|i| i.map(Value::operand)).collect();
     let types = operator.infer(&operands).map_err(invalid)?;
     if types.len() < node.outputs.len() {
@@ -115,7 +115,7 @@ fn infer_node(program: &Program, index: usize, values: &mut Values) -> Result<()
         .collect();
     for (id, ty) in &wanted {
         check_size(ty).map_err(invalid)?;
-        let declared = program.graph().info(*id);
+        let declared = form.graph().info(*id);
         if declared.dtype != ty.dtype {
             return Err(invalid(format!(
                 "output '{}' is {} in the graph, but computed as {}",
@@ -125,7 +125,7 @@ fn infer_node(program: &Program, index: usize, values: &mut Values) -> Result<()
     }
 
     let elements: usize = wanted.iter().map(|(_, ty)| ty.elements()).sum();
-    let needed = wanted.iter().any(|(id, _)| program.needed_for_planning(*id));
+    let needed = wanted.iter().any(|(id, _)| form.needed_for_planning(*id));
     let can_fold = operator.reads_only_shapes() || inputs.iter().flatten().all(|input| input.known.is_some());
     if can_fold && needed && elements > FOLD_LIMIT {
         return Err(invalid(format!(
@@ -166,7 +166,7 @@ fn infer_node(program: &Program, index: usize, values: &mut Values) -> Result<()
             && *known.ty() != value.ty
         {
             let reason = format!("computes {}, but inferred {}", known.ty(), value.ty);
-            return Err(program.invalid(index, reason));
+            return Err(form.invalid(index, reason));
         }
         values[id.0 as usize] = Some(value);
     }

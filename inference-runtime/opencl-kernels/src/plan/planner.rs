@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::emitter::{Emitter, Recording, Resident, Slot};
-use super::values::{self, Values};
+use super::values::{self, Inferred};
 use super::{Layout, Step, Storage, StorageId, StorageKind};
 use crate::error::{Error, Result};
 use crate::ir::{Node, ValueId};
-use crate::ops::Operand;
 use crate::program::{Form, Program};
 use crate::runtime::DeviceTraits;
 use crate::tensor::{HostTensor, TensorType};
@@ -87,7 +86,7 @@ impl Plan {
         let values = values::infer(form, input_shapes)?;
         let wanted = wanted_nodes(form, &values);
         let mut recording = Recording::new(resident, form.prefix());
-        let mut storages: Vec<Option<StorageId>> = vec![None; values.len()];
+        let mut storages: Vec<Option<StorageId>> = vec![None; values.values.len()];
 
         let inputs = upload_inputs(form, &values, &mut recording, &mut storages);
         for node in (0..wanted.len()).filter(|&node| wanted[node]) {
@@ -177,14 +176,10 @@ impl Plan {
 }
 
 /// Which nodes must run: those with an output that is not known and that somebody needs.
-fn wanted_nodes(form: &Form, values: &Values) -> Vec<bool> {
+fn wanted_nodes(form: &Form, values: &Inferred) -> Vec<bool> {
     let graph = form.graph();
-    let unknown = |id: ValueId| {
-        values[id.0 as usize]
-            .as_ref()
-            .is_some_and(|value| value.known.is_none())
-    };
-    let mut needed = vec![false; values.len()];
+    let unknown = |id: ValueId| values.get(id).is_some_and(|value| value.known.is_none());
+    let mut needed = vec![false; values.values.len()];
     for id in graph.outputs.iter().filter(|id| unknown(**id)) {
         needed[id.0 as usize] = true;
     }
@@ -202,12 +197,12 @@ fn wanted_nodes(form: &Form, values: &Values) -> Vec<bool> {
 
 fn upload_inputs(
     form: &Form,
-    values: &Values,
+    values: &Inferred,
     recording: &mut Recording,
     storages: &mut [Option<StorageId>],
 ) -> Vec<PlanInput> {
     let upload = |id: &ValueId| {
-        let value = values[id.0 as usize].as_ref().expect("inputs have types");
+        let value = values.get(*id).expect("inputs have types");
         let storage = value
             .known
             .is_none()
@@ -225,7 +220,7 @@ fn emit(
     form: &Form,
     index: usize,
     device: &DeviceTraits,
-    values: &Values,
+    values: &Inferred,
     recording: &mut Recording,
     storages: &mut [Option<StorageId>],
 ) -> Result<()> {
@@ -233,7 +228,7 @@ fn emit(
     let node = &graph.nodes[index];
     let input = |id: &Option<ValueId>| {
         let id = (*id)?;
-        let value = values[id.0 as usize].as_ref()?;
+        let value = values.get(id)?;
         Some(Slot {
             value: Some(id),
             ty: value.ty.clone(),
@@ -243,22 +238,9 @@ fn emit(
         })
     };
     let inputs: Vec<Option<Slot>> = node.inputs.iter().map(input).collect();
-    let types = {
-        let operands: Vec<_> = inputs
-            .iter()
-            .map(|slot| {
-                slot.as_ref().map(|slot| Operand {
-                    ty: &slot.ty,
-                    known: slot.known.as_ref(),
-                })
-            })
-            .collect();
-        form.operator(index)
-            .infer(&operands)
-            .map_err(|reason| form.invalid(index, reason))?
-    };
-    let outputs = types
-        .into_iter()
+    let outputs = values.types[index]
+        .iter()
+        .cloned()
         .enumerate()
         .map(|(i, ty)| Slot {
             value: node.output(i),
@@ -283,10 +265,14 @@ fn emit(
     Ok(())
 }
 
-fn collect_outputs(form: &Form, values: &Values, storages: &[Option<StorageId>]) -> Result<Vec<PlanOutput>> {
+fn collect_outputs(
+    form: &Form,
+    values: &Inferred,
+    storages: &[Option<StorageId>],
+) -> Result<Vec<PlanOutput>> {
     let graph = form.graph();
     let collect = |id: &ValueId| {
-        let value = values[id.0 as usize].as_ref().ok_or_else(|| Error::Malformed {
+        let value = values.get(*id).ok_or_else(|| Error::Malformed {
             graph: graph.name.clone(),
             reason: format!("output '{}' is never produced", graph.info(*id).name),
         })?;

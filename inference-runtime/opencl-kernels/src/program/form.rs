@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use crate::error::{Error, Result, Unsupported};
 use crate::ir::{Graph, ValueId};
 use crate::ops::{self, Operator};
-use crate::plan::values::Value;
 
 /// A graph whose every node has an operator.
 #[derive(Debug)]
@@ -57,15 +56,6 @@ impl Form {
             op: node.qualified_op(),
             reason,
         }
-    }
-
-    /// What is known of a node's inputs.
-    pub(crate) fn inputs_of<'v>(&self, node: usize, values: &'v [Option<Value>]) -> Vec<Option<&'v Value>> {
-        let inputs = &self.graph.nodes[node].inputs;
-        inputs
-            .iter()
-            .map(|id| id.and_then(|id| values[id.0 as usize].as_ref()))
-            .collect()
     }
 
     /// Whether planning needs to know this value, and so folds it whatever its size.

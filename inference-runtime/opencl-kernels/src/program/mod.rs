@@ -88,7 +88,7 @@ impl Program {
         self.with_form(|form| {
             let values = values::infer(form, input_shapes)?;
             let ty = |id: &ValueId| {
-                let value = values[id.0 as usize].as_ref();
+                let value = values.get(*id);
                 value.expect("validated: every output is produced").ty.clone()
             };
             Ok(form.graph().outputs.iter().map(ty).collect())

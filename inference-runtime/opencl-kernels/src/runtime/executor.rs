@@ -1,6 +1,7 @@
 //! Runs a program on a device.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::instance::{Constants, Instance};
 use super::{Buffer, DeviceContext, DeviceKind, Queue};
@@ -167,18 +168,7 @@ impl Executor {
 
     /// Runs the program and gives the outputs to `outputs`.
     pub fn run(&mut self, inputs: &[InputView<'_>], outputs: &mut dyn OutputSink) -> Result<()> {
-        self.ready(inputs)?;
-        let Planned { plan, instance, .. } = &self.plans[0];
-        let Some(instance) = instance else {
-            unreachable!("ready has just made it")
-        };
-        let run = Run {
-            plan,
-            instance,
-            queue: &self.queue,
-            fault: &self.fault,
-        };
-        run.run(inputs, outputs)
+        self.ready_run(inputs)?.run(inputs, outputs)
     }
 
     /// Runs the program on host tensors.
@@ -195,19 +185,38 @@ impl Executor {
 
     /// Runs once on a queue with timestamps and says how long each step took. The outputs are dropped.
     pub fn profile(&mut self, inputs: &[InputView<'_>]) -> Result<Vec<StepTime>> {
+        let queue = Queue::new(Arc::clone(self.queue.context()), true)?;
+        let run = self.ready_run(inputs)?;
+        Run { queue: &queue, ..run }.profile(inputs)
+    }
+
+    /// Uploads the inputs, then runs all steps this many times and says how long that took.
+    pub(crate) fn time_steps(&mut self, inputs: &[InputView<'_>], repeats: u32) -> Result<Duration> {
+        let run = self.ready_run(inputs)?;
+        run.check_inputs(inputs)?;
+        let _finish = FinishOnDrop(run.queue);
+        run.upload(inputs)?;
+        run.queue.finish()?;
+        let started = Instant::now();
+        for _ in 0..repeats {
+            run.enqueue()?;
+        }
+        run.queue.finish()?;
+        Ok(started.elapsed())
+    }
+
+    fn ready_run(&mut self, inputs: &[InputView<'_>]) -> Result<Run<'_>> {
         self.ready(inputs)?;
         let Planned { plan, instance, .. } = &self.plans[0];
         let Some(instance) = instance else {
             unreachable!("ready has just made it")
         };
-        let queue = Queue::new(Arc::clone(self.queue.context()), true)?;
-        let run = Run {
+        Ok(Run {
             plan,
             instance,
-            queue: &queue,
+            queue: &self.queue,
             fault: &self.fault,
-        };
-        run.profile(inputs)
+        })
     }
 
     /// Puts a plan with an instance for these inputs' shapes at the front of the cache.
@@ -289,6 +298,12 @@ impl Run<'_> {
         // Whatever happens below, an error or a panic in `outputs`: the inputs' bytes outlive the uploads.
         let _finish = FinishOnDrop(self.queue);
         self.upload(inputs)?;
+        self.enqueue()?;
+        self.check_fault()?;
+        self.download(inputs, outputs)
+    }
+
+    fn enqueue(&self) -> Result<()> {
         let flush = self.queue.context().traits().kind == DeviceKind::Gpu;
         for index in 0..self.instance.len() {
             self.instance.enqueue(index, self.queue)?;
@@ -296,8 +311,7 @@ impl Run<'_> {
                 self.queue.flush()?;
             }
         }
-        self.check_fault()?;
-        self.download(inputs, outputs)
+        Ok(())
     }
 
     fn profile(&self, inputs: &[InputView<'_>]) -> Result<Vec<StepTime>> {

@@ -218,3 +218,6 @@ pub(super) fn evaluate(
         Ok(integer_tensor(output, shape.clone(), values))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,9 @@ pub(in crate::ops) fn broadcast(shapes: &[&[usize]]) -> Result<Shape, Reason> {
 pub(in crate::ops) fn broadcasts_to(operand: &[usize], target: &[usize], what: &str) -> Result<(), Reason> {
     match broadcast(&[operand, target]) {
         Ok(common) if common == target => Ok(()),
-        _ => Err(format!("{what} of shape {operand:?} does not broadcast to {target:?}")),
+        _ => Err(format!(
+            "{what} of shape {operand:?} does not broadcast to {target:?}"
+        )),
     }
 }
 
@@ -71,9 +73,7 @@ impl<const N: usize> Layout<N> {
         };
         let mut dense = [1; N];
         for axis in 0..target.len() {
-            let from_end = |shape: &[usize]| {
-                shape.len().checked_sub(axis + 1).map_or(1, |i| shape[i])
-            };
+            let from_end = |shape: &[usize]| shape.len().checked_sub(axis + 1).map_or(1, |i| shape[i]);
             let extent = from_end(target);
             let strides: [usize; N] = std::array::from_fn(|i| {
                 let own = from_end(operands[i]);

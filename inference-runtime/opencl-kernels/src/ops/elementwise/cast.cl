@@ -18,10 +18,11 @@ inline float read_half(ushort bits) {
     return vload_half(0, (const half *)&bits);
 }
 
+// Which NaN vstore_half_rte writes depends on the driver.
 inline ushort write_half(float x) {
     ushort bits;
     vstore_half_rte(x, 0, (half *)&bits);
-    return bits;
+    return x != x ? (ushort)0x7e00 : bits;
 }
 
 inline float read_bfloat(ushort bits) {

@@ -93,7 +93,11 @@ impl Operator for Clip {
             float_tensor(x.shape(), floats(x)?.into_iter().map(|x| clip(x, min, max)))
         } else {
             let (min, max) = (integers(bound(1))?[0], integers(bound(2))?[0]);
-            integer_tensor(self.dtype, x.shape(), integers(x)?.into_iter().map(|x| clip(x, min, max)))
+            integer_tensor(
+                self.dtype,
+                x.shape(),
+                integers(x)?.into_iter().map(|x| clip(x, min, max)),
+            )
         }])
     }
 
@@ -120,4 +124,101 @@ impl Operator for Clip {
 fn clip<T: PartialOrd>(x: T, min: T, max: T) -> T {
     let raised = if x < min { min } else { x };
     if raised > max { max } else { raised }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::elementwise::numbers::{INTEGERS, integer_tensor, integers};
+    use crate::tensor::HostTensor;
+    use crate::testing::{Case, tensor};
+
+    const X: [f32; 6] = [f32::NAN, -5.0, 0.5, 5.0, f32::INFINITY, f32::NEG_INFINITY];
+
+    fn x() -> HostTensor {
+        HostTensor::f32([6], &X)
+    }
+
+    fn scalar(value: f32) -> HostTensor {
+        HostTensor::f32([], &[value])
+    }
+
+    fn run(case: &Case, expected: [f32; 5]) {
+        let y = case.check()[0].to_f32().unwrap();
+        assert!(y[0].is_nan(), "NaN stays");
+        assert_eq!(y[1..], expected);
+    }
+
+    #[test]
+    fn bounds_are_known_or_come_with_the_request() {
+        let expected = [0.0, 0.5, 1.0, 1.0, 0.0];
+        let clip = || Case::new("Clip", 13).input(x());
+        run(&clip().constant(scalar(0.0)).constant(scalar(1.0)), expected);
+        run(&clip().input(scalar(0.0)).input(scalar(1.0)), expected);
+        run(
+            &clip().input(HostTensor::f32([1], &[0.0])).constant(scalar(1.0)),
+            expected,
+        );
+    }
+
+    #[test]
+    fn an_absent_bound_is_the_largest_finite_number() {
+        let clip = || Case::new("Clip", 11).input(x());
+        run(&clip(), [-5.0, 0.5, 5.0, f32::MAX, f32::MIN]);
+        run(&clip().constant(scalar(0.0)), [0.0, 0.5, 5.0, f32::MAX, 0.0]);
+        run(
+            &clip().absent().input(scalar(1.0)),
+            [-5.0, 0.5, 1.0, 1.0, f32::MIN],
+        );
+    }
+
+    #[test]
+    fn attributes_bound_before_version_11() {
+        let case = Case::new("Clip", 6)
+            .attr("min", Attribute::Float(0.0))
+            .attr("max", Attribute::Float(6.0));
+        run(&case.input(x()), [0.0, 0.5, 5.0, 6.0, 0.0]);
+    }
+
+    #[test]
+    fn the_upper_bound_wins_and_a_nan_bounds_nothing() {
+        run(
+            &Case::new("Clip", 13)
+                .input(x())
+                .input(scalar(1.0))
+                .input(scalar(-1.0)),
+            [-1.0; 5],
+        );
+        let open = Case::new("Clip", 13)
+            .input(x())
+            .input(scalar(f32::NAN))
+            .input(scalar(1.5));
+        run(&open, [-5.0, 0.5, 1.5, 1.5, f32::NEG_INFINITY]);
+    }
+
+    #[test]
+    fn integers_of_every_type() {
+        for dtype in INTEGERS {
+            let x = integer_tensor(dtype, [5], [0, 3, 7, 100, -1]);
+            let bound = |value| integer_tensor(dtype, [], [value]);
+            let y = Case::new("Clip", 12)
+                .input(x.clone())
+                .constant(bound(2))
+                .constant(bound(50))
+                .check();
+            let last = if crate::ops::elementwise::numbers::is_signed(dtype) {
+                2
+            } else {
+                50
+            };
+            assert_eq!(integers(&y[0]).unwrap(), [2, 3, 7, 50, last], "{dtype}");
+            assert_eq!(Case::new("Clip", 12).input(x.clone()).check(), [x]);
+        }
+    }
+
+    #[test]
+    fn a_bound_of_many_elements_is_refused() {
+        let case = Case::new("Clip", 13).input(x()).input(tensor(&[6], 1));
+        assert!(case.refusal().to_string().contains("min must be a scalar"));
+    }
 }

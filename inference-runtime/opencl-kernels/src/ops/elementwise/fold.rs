@@ -102,3 +102,83 @@ impl Operator for Fold {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::{Case, tensor};
+
+    fn floats(shape: &[usize], values: &[f32]) -> HostTensor {
+        HostTensor::f32(shape, values)
+    }
+
+    #[test]
+    fn three_operands_broadcast_into_one() {
+        let operands = || {
+            [
+                floats(&[2, 1], &[1.0, -4.0]),
+                floats(&[3], &[2.0, 5.0, -6.0]),
+                floats(&[], &[3.0]),
+            ]
+        };
+        for (op_type, expected) in [
+            ("Sum", [6.0, 9.0, -2.0, 1.0, 4.0, -7.0]),
+            ("Mean", [2.0, 3.0, -2.0 / 3.0, 1.0 / 3.0, 4.0 / 3.0, -7.0 / 3.0]),
+            ("Max", [3.0, 5.0, 3.0, 3.0, 5.0, 3.0]),
+            ("Min", [1.0, 1.0, -6.0, -4.0, -4.0, -6.0]),
+        ] {
+            let case = operands().into_iter().fold(Case::new(op_type, 13), Case::input);
+            let y = case.output(DType::F32, 2).within(1e-6, 1e-6).check();
+            assert_eq!(y[0].shape(), [2, 3], "{op_type}");
+            for (y, expected) in y[0].to_f32().unwrap().iter().zip(expected) {
+                assert!((y - expected).abs() < 1e-6, "{op_type}: {y}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_operand_is_the_result() {
+        for op_type in ["Sum", "Mean", "Max", "Min"] {
+            let x = tensor(&[2, 3], 1);
+            assert_eq!(Case::new(op_type, 8).input(x.clone()).check(), [x]);
+        }
+    }
+
+    #[test]
+    fn the_result_may_outgrow_every_operand_but_the_last() {
+        let case = Case::new("Sum", 13)
+            .input(tensor(&[1], 1))
+            .input(tensor(&[3, 1], 2));
+        case.input(tensor(&[2, 3, 40], 3)).output(DType::F32, 3).check();
+    }
+
+    #[test]
+    fn extremes_of_integers_are_exact() {
+        let a = HostTensor::i64([3], &[i64::MIN, 5, 1 << 60]);
+        let b = HostTensor::i64([3], &[0, -5, (1 << 60) + 1]);
+        let max = Case::new("Max", 12).input(a.clone()).input(b.clone()).check();
+        assert_eq!(max[0].to_i64().unwrap(), [0, 5, (1 << 60) + 1]);
+        let min = Case::new("Min", 12).input(a).input(b).check();
+        assert_eq!(min[0].to_i64().unwrap(), [i64::MIN, -5, 1 << 60]);
+    }
+
+    #[test]
+    fn nan_wins_from_any_place() {
+        for place in 0..3 {
+            let operand = |i| floats(&[], &[if i == place { f32::NAN } else { i as f32 }]);
+            for op_type in ["Max", "Min"] {
+                let case = (0..3).map(operand).fold(Case::new(op_type, 13), Case::input);
+                assert!(
+                    case.check()[0].to_f32().unwrap()[0].is_nan(),
+                    "{op_type}, NaN at {place}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sums_of_integers_are_refused() {
+        let case = Case::new("Sum", 13).input(HostTensor::i64([1], &[1]));
+        assert!(case.refusal().to_string().contains("int64"));
+    }
+}

@@ -25,7 +25,12 @@ pub(in crate::ops) fn float_tensor(
 /// The elements of an integer or bool tensor.
 pub(in crate::ops) fn integers(tensor: &HostTensor) -> Result<Vec<i128>, Reason> {
     fn read<const N: usize>(bytes: &[u8], from: impl Fn([u8; N]) -> i128) -> Vec<i128> {
-        bytes.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)).collect()
+        bytes
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|chunk| from(*chunk))
+            .collect()
     }
     let bytes = tensor.bytes();
     Ok(match tensor.dtype() {
@@ -90,7 +95,11 @@ mod tests {
     #[test]
     fn integers_survive_the_round_trip_in_every_type() {
         for dtype in INTEGERS {
-            let values = if is_signed(dtype) { [-128, -1, 0, 127] } else { [0, 1, 128, 255] };
+            let values = if is_signed(dtype) {
+                [-128, -1, 0, 127]
+            } else {
+                [0, 1, 128, 255]
+            };
             let tensor = integer_tensor(dtype, [4], values);
             assert_eq!(integers(&tensor).unwrap(), values, "{dtype}");
         }

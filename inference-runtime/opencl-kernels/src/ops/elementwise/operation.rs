@@ -111,7 +111,9 @@ impl Operation {
     /// The type of the result.
     pub(in crate::ops) fn output(self, first: DType) -> DType {
         match self {
-            Self::Equal | Self::Greater | Self::GreaterOrEqual | Self::Less | Self::LessOrEqual => DType::Bool,
+            Self::Equal | Self::Greater | Self::GreaterOrEqual | Self::Less | Self::LessOrEqual => {
+                DType::Bool
+            }
             _ => first,
         }
     }

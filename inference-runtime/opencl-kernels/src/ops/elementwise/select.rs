@@ -70,3 +70,78 @@ impl Operator for Select {
         map.emit(emitter, (output, &shape), operands)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::tensor::{DType, HostTensor, TensorType};
+    use crate::testing::{Case, tensor};
+
+    #[test]
+    fn picks_by_condition() {
+        let condition = HostTensor::bool([2, 2], &[true, false, false, true]);
+        let x = HostTensor::f32([2, 2], &[1.0, f32::NAN, 3.0, f32::INFINITY]);
+        let y = HostTensor::f32([2], &[-1.0, -2.0]);
+        let picked = Case::new("Where", 16)
+            .input(condition)
+            .input(x)
+            .input(y)
+            .output(DType::F32, 2)
+            .check();
+        assert_eq!(picked[0].to_f32().unwrap(), [1.0, -2.0, -1.0, f32::INFINITY]);
+    }
+
+    #[test]
+    fn three_operands_broadcast() {
+        let shapes: [[&[usize]; 3]; 6] = [
+            [&[], &[3, 1], &[40]],
+            [&[2, 3, 1], &[1, 3, 35], &[]],
+            [&[2, 1, 2, 1], &[1, 3, 1, 2], &[2, 3, 2, 2]],
+            [&[65], &[65], &[65]],
+            [&[0, 1], &[1, 3], &[]],
+            [&[1, 1, 33, 33], &[2, 4, 33, 33], &[1]],
+        ];
+        for [condition, x, y] in shapes {
+            let rank = condition.len().max(x.len()).max(y.len());
+            let truths: Vec<bool> = tensor(condition, 1)
+                .to_f32()
+                .unwrap()
+                .iter()
+                .map(|v| *v > 0.0)
+                .collect();
+            Case::new("Where", 9)
+                .input(HostTensor::bool(condition, &truths))
+                .input(tensor(x, 2))
+                .input(tensor(y, 3))
+                .output(DType::F32, rank)
+                .check();
+        }
+    }
+
+    #[test]
+    fn elements_of_every_size_are_moved() {
+        for dtype in [DType::Bool, DType::F16, DType::U32, DType::F64, DType::I64] {
+            let fill = |byte: u8| HostTensor::new(TensorType::new(dtype, [3]), vec![byte; 3 * dtype.size()]);
+            let condition = HostTensor::bool([3], &[false, true, false]);
+            let case = Case::new("Where", 16)
+                .input(condition)
+                .input(fill(1))
+                .input(fill(0));
+            let picked = case.output(dtype, 1).check();
+            let size = dtype.size();
+            let expected = [vec![0; size], vec![1; size], vec![0; size]].concat();
+            assert_eq!(picked[0].bytes(), expected, "{dtype}");
+        }
+    }
+
+    #[test]
+    fn branches_of_two_types_are_refused() {
+        let condition = HostTensor::bool([], &[true]);
+        let case = Case::new("Where", 16).input(condition).input(tensor(&[], 1));
+        assert!(
+            case.input(HostTensor::i64([], &[1]))
+                .refusal()
+                .to_string()
+                .contains("int64")
+        );
+    }
+}

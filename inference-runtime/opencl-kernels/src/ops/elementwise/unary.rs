@@ -42,9 +42,8 @@ pub(super) fn construct(node: &NodeView<'_>) -> Result<Box<dyn Operator>, String
 /// The function that an operator and its attributes name, with defaults filled in.
 fn parse(node: &NodeView<'_>) -> Result<(Function, [f32; 2]), String> {
     let plain = |function| only(node, &[]).map(|()| (function, [0.0; 2]));
-    let alpha = |function, default| {
-        only(node, &["alpha"]).map(|()| (function, [node.float("alpha", default), 0.0]))
-    };
+    let alpha =
+        |function, default| only(node, &["alpha"]).map(|()| (function, [node.float("alpha", default), 0.0]));
     match node.node().op_type.as_str() {
         "Abs" => plain(Function::Abs),
         "Acos" => plain(Function::Acos),
@@ -122,7 +121,10 @@ impl Operator for Unary {
         let [Some(x)] = inputs else {
             return Err(format!("one input expected, {} given", inputs.len()));
         };
-        Ok(vec![TensorType::new(self.function.output(self.dtype), x.shape().clone())])
+        Ok(vec![TensorType::new(
+            self.function.output(self.dtype),
+            x.shape().clone(),
+        )])
     }
 
     fn evaluate(&self, inputs: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, Reason> {
@@ -149,7 +151,15 @@ impl Operator for Unary {
         let shape = emitter.output_type(0).shape.clone();
         let input = emitter.read(0);
         let output = emitter.write(0);
-        emit(emitter, self.function, self.parameters, self.dtype, &shape, input, output)
+        emit(
+            emitter,
+            self.function,
+            self.parameters,
+            self.dtype,
+            &shape,
+            input,
+            output,
+        )
     }
 }
 
@@ -178,5 +188,10 @@ pub(in crate::ops) fn emit(
 
 /// OpenCL C's name of a type that kernels calculate with.
 pub(in crate::ops) fn cl_name(dtype: DType) -> Result<&'static str, Reason> {
-    dtype.cl_name().ok_or_else(|| format!("kernels do not calculate with {dtype}"))
+    dtype
+        .cl_name()
+        .ok_or_else(|| format!("kernels do not calculate with {dtype}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,12 +11,12 @@ pub(crate) struct Panicked;
 /// Runs a future to its end or its panic. State it shared must not be trusted beyond what its own locks guarantee.
 pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
     let mut future = pin!(future);
-    poll_fn(move |context| {
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+    poll_fn(
+        move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(poll) => poll.map(Ok),
             Err(_) => std::task::Poll::Ready(Err(Panicked)),
-        }
-    })
+        },
+    )
     .await
 }
 

@@ -39,7 +39,12 @@ pub(crate) enum Protocol {
 
 /// Serves until `stop` fires; then takes no connection, closes idle ones, and waits for running requests, though not
 /// longer than [`PATIENCE`].
-pub(crate) async fn serve(listener: TcpListener, router: Router, protocol: Protocol, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    protocol: Protocol,
+    stop: CancellationToken,
+) {
     let builder = Arc::new(builder(protocol));
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
@@ -50,7 +55,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, protocol: Proto
             stream = accept(&listener, &slots) => stream,
         };
         let (stream, slot) = stream;
-        let (builder, router, stop, abandon) = (builder.clone(), router.clone(), stop.clone(), abandon.clone());
+        let (builder, router, stop, abandon) =
+            (builder.clone(), router.clone(), stop.clone(), abandon.clone());
         connections.spawn(async move {
             tokio::select! {
                 () = connection(&builder, stream, router, stop) => {}
@@ -62,14 +68,24 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, protocol: Proto
     drop(listener);
     connections.close();
     if tokio::time::timeout(PATIENCE, connections.wait()).await.is_err() {
-        tracing::warn!(open = connections.len(), "requests still running after {PATIENCE:?} are dropped");
+        tracing::warn!(
+            open = connections.len(),
+            "requests still running after {PATIENCE:?} are dropped"
+        );
         abandon.cancel();
         connections.wait().await;
     }
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, tokio::sync::OwnedSemaphorePermit) {
-    let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, tokio::sync::OwnedSemaphorePermit) {
+    let slot = slots
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -88,7 +104,12 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, t
     }
 }
 
-async fn connection(builder: &Builder<TokioExecutor>, stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn connection(
+    builder: &Builder<TokioExecutor>,
+    stream: TcpStream,
+    router: Router,
+    stop: CancellationToken,
+) {
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
@@ -106,12 +127,16 @@ async fn connection(builder: &Builder<TokioExecutor>, stream: TcpStream, router:
 
 fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_OR_IDLE).max_buf_size(HEAD_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_OR_IDLE)
+        .max_buf_size(HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .adaptive_window(true)
-        .keep_alive_interval(Some(Duration::from_secs(60)))
+        .keep_alive_interval(Some(Duration::from_mins(1)))
         .max_header_list_size(HEADER_LIST_BYTES)
         .max_concurrent_streams(256);
     match protocol {

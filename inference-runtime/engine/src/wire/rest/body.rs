@@ -20,7 +20,11 @@ const SILENCE: Duration = Duration::from_secs(30);
 const LARGE: usize = 256 << 10;
 
 /// Reads and decompresses a body.
-pub(in crate::wire) async fn read(headers: &HeaderMap, mut body: Body, limits: &Limits) -> Result<Bytes, Failure> {
+pub(in crate::wire) async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    limits: &Limits,
+) -> Result<Bytes, Failure> {
     let coding = coding(headers)?;
     let announced = headers
         .get(header::CONTENT_LENGTH)
@@ -107,7 +111,9 @@ fn coding(headers: &HeaderMap) -> Result<Option<Coding>> {
         (Some(coding), None) => Ok(Some(coding)),
         _ => Err(Error::new(
             Kind::UnsupportedEncoding,
-            format!("Content-Encoding `{first}` (or a chain of encodings) is not accepted; send gzip or deflate"),
+            format!(
+                "Content-Encoding `{first}` (or a chain of encodings) is not accepted; send gzip or deflate"
+            ),
         )),
     }
 }
@@ -121,7 +127,11 @@ mod tests {
     }
 
     fn limits(body: usize, decompressed: usize) -> Limits {
-        Limits { body_bytes: body, decompressed_bytes: decompressed, ..Limits::default() }
+        Limits {
+            body_bytes: body,
+            decompressed_bytes: decompressed,
+            ..Limits::default()
+        }
     }
 
     async fn status(headers: &HeaderMap, body: &[u8], limits: &Limits) -> u16 {
@@ -144,9 +154,20 @@ mod tests {
             let headers = headers(coding.name());
             let packed = compression::pack(coding, &vec![0; 1 << 20]);
             assert!(packed.len() < 8192);
-            assert_eq!(status(&headers, &packed, &limits(8192, 1 << 20)).await, 200, "{coding:?}");
-            assert_eq!(status(&headers, &packed, &limits(8192, (1 << 20) - 1)).await, 413, "{coding:?}");
-            assert_eq!(status(&headers, &packed[..packed.len() / 2], &limits(8192, 1 << 20)).await, 400);
+            assert_eq!(
+                status(&headers, &packed, &limits(8192, 1 << 20)).await,
+                200,
+                "{coding:?}"
+            );
+            assert_eq!(
+                status(&headers, &packed, &limits(8192, (1 << 20) - 1)).await,
+                413,
+                "{coding:?}"
+            );
+            assert_eq!(
+                status(&headers, &packed[..packed.len() / 2], &limits(8192, 1 << 20)).await,
+                400
+            );
             assert_eq!(status(&headers, b"garbage", &limits(8192, 1 << 20)).await, 400);
         }
     }
@@ -154,7 +175,11 @@ mod tests {
     #[tokio::test]
     async fn unknown_and_chained_encodings_are_refused() {
         for coding in ["br", "gzip, gzip", "gzip, br", "zstd"] {
-            assert_eq!(status(&headers(coding), b"", &Limits::default()).await, 415, "{coding}");
+            assert_eq!(
+                status(&headers(coding), b"", &Limits::default()).await,
+                415,
+                "{coding}"
+            );
         }
         assert_eq!(status(&headers("identity"), b"{}", &Limits::default()).await, 200);
     }

@@ -43,14 +43,18 @@ impl Coding {
                 let name = parts.next().unwrap_or_default().to_ascii_lowercase();
                 // `q=0` is "not this one"; finer grades are the client's taste, not its need.
                 let refused = parts.any(|part| {
-                    part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+                    part.strip_prefix("q=")
+                        .and_then(|q| q.parse::<f32>().ok())
+                        .is_some_and(|q| q <= 0.0)
                 });
                 (name, refused)
             })
             .collect();
-        [Self::Gzip, Self::Deflate]
-            .into_iter()
-            .find(|coding| wishes.iter().any(|(name, refused)| !refused && Self::parse(name) == Some(*coding)))
+        [Self::Gzip, Self::Deflate].into_iter().find(|coding| {
+            wishes
+                .iter()
+                .any(|(name, refused)| !refused && Self::parse(name) == Some(*coding))
+        })
     }
 }
 
@@ -64,7 +68,10 @@ pub(super) fn unpack(coding: Coding, packed: &[u8], most: usize) -> Result<Bytes
         Coding::Deflate => ZlibDecoder::new(packed).take(bound).read_to_end(&mut plain),
     };
     if plain.len() > most {
-        return Err(Error::new(Kind::TooLarge, format!("the body is larger than {most} bytes after decompression")));
+        return Err(Error::new(
+            Kind::TooLarge,
+            format!("the body is larger than {most} bytes after decompression"),
+        ));
     }
     read.map_err(|error| Error::invalid(format!("the body is not {}: {error}", coding.name())))?;
     Ok(plain.into())
@@ -96,14 +103,20 @@ mod tests {
     fn what_is_packed_unpacks() {
         for coding in [Coding::Gzip, Coding::Deflate] {
             assert_eq!(unpack(coding, &pack(coding, b"abc"), 3).unwrap(), &b"abc"[..]);
-            assert_eq!(unpack(coding, &pack(coding, b"abc"), 2).unwrap_err().kind, Kind::TooLarge);
+            assert_eq!(
+                unpack(coding, &pack(coding, b"abc"), 2).unwrap_err().kind,
+                Kind::TooLarge
+            );
         }
     }
 
     #[test]
     fn the_client_says_which_codings_it_reads() {
         let wanted = |value: &str| {
-            Coding::wanted(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().unwrap())]))
+            Coding::wanted(&HeaderMap::from_iter([(
+                header::ACCEPT_ENCODING,
+                value.parse().unwrap(),
+            )]))
         };
         assert_eq!(wanted("gzip"), Some(Coding::Gzip));
         assert_eq!(wanted("deflate"), Some(Coding::Deflate));

@@ -23,7 +23,11 @@ pub(in crate::wire) struct Failure {
 impl Failure {
     /// A failure of HTTP itself, which the engine has no kind for.
     pub(in crate::wire) fn http(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry: false }
+        Self {
+            status,
+            message: message.into(),
+            retry: false,
+        }
     }
 
     /// No such path.
@@ -33,7 +37,10 @@ impl Failure {
 
     /// The path exists, for another method.
     pub(in crate::wire) fn method(method: &http::Method) -> Self {
-        Self::http(StatusCode::METHOD_NOT_ALLOWED, format!("method {method} is not allowed here"))
+        Self::http(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("method {method} is not allowed here"),
+        )
     }
 
     /// A handler panicked.
@@ -56,7 +63,11 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = status::of(error.kind);
-        Self { status: status.http, message: error.message, retry: status.retry }
+        Self {
+            status: status.http,
+            message: error.message,
+            retry: status.retry,
+        }
     }
 }
 

@@ -21,9 +21,16 @@ pub(super) async fn ready(State(engine): State<Engine>) -> Response {
 
 pub(super) async fn model(State(engine): State<Engine>, target: Target) -> Result<Response, Failure> {
     let ready = engine.model_ready(&target.model, target.version.as_deref())?;
-    Ok(respond::json(status(ready), &json!({"name": target.model, "ready": ready})))
+    Ok(respond::json(
+        status(ready),
+        &json!({"name": target.model, "ready": ready}),
+    ))
 }
 
 fn status(ready: bool) -> StatusCode {
-    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }

@@ -36,7 +36,13 @@ pub(super) async fn infer(
     let cancel = CancellationToken::new();
     let _gone = cancel.clone().drop_guard();
     let body = body::read(&headers, body, engine.limits()).await?;
-    let Decoded { id, inputs, outputs, parameters, encoding } = read(&engine, &target, &headers, body).await?;
+    let Decoded {
+        id,
+        inputs,
+        outputs,
+        parameters,
+        encoding,
+    } = read(&engine, &target, &headers, body).await?;
     let request = InferRequest {
         model: target.model,
         version: target.version,
@@ -49,8 +55,15 @@ pub(super) async fn infer(
     };
     let mut response = engine.infer(request).await?;
     let batched = classification::wanted(&outputs)
-        && engine.config(&response.model, Some(&response.version))?.max_batch_size > 0;
-    let size = response.outputs.iter().map(|output| output.tensor.shape.iter().product::<usize>()).sum();
+        && engine
+            .config(&response.model, Some(&response.version))?
+            .max_batch_size
+            > 0;
+    let size = response
+        .outputs
+        .iter()
+        .map(|output| output.tensor.shape.iter().product::<usize>())
+        .sum();
     let answer = offload(size, move || {
         classification::apply(&mut response, &outputs, batched)?;
         encode(&response, &encoding)
@@ -59,9 +72,16 @@ pub(super) async fn infer(
     write(&headers, answer).await
 }
 
-async fn read(engine: &Engine, target: &Target, headers: &HeaderMap, body: Bytes) -> Result<Decoded, Failure> {
+async fn read(
+    engine: &Engine,
+    target: &Target,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Decoded, Failure> {
     // A header that is not text is not a number either.
-    let length = headers.get(JSON_LENGTH).map(|value| value.to_str().unwrap_or("?"));
+    let length = headers
+        .get(JSON_LENGTH)
+        .map(|value| value.to_str().unwrap_or("?"));
     match frame(length, body)? {
         Frame::Raw(body) => {
             let config = engine.config(&target.model, target.version.as_deref())?;
@@ -81,7 +101,11 @@ async fn write(headers: &HeaderMap, answer: Answer) -> Result<Response, Failure>
         None => body,
         Some(coding) => offload(body.len(), move || Ok(compression::pack(coding, &body).into())).await?,
     };
-    let content_type = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
+    let content_type = if json_length.is_some() {
+        "application/octet-stream"
+    } else {
+        "application/json"
+    };
     let mut response = respond::bytes(StatusCode::OK, content_type, body);
     let headers = response.headers_mut();
     if let Some(length) = json_length {

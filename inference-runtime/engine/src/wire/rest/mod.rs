@@ -35,16 +35,28 @@ pub(super) fn router(engine: Engine) -> Router {
         .route("/v2/models/{model}/ready", get(health::model))
         .route("/v2/models/{model}/versions/{version}/ready", get(health::model))
         .route("/v2/models/{model}/config", get(models::config))
-        .route("/v2/models/{model}/versions/{version}/config", get(models::config))
+        .route(
+            "/v2/models/{model}/versions/{version}/config",
+            get(models::config),
+        )
         .route("/v2/models/{model}/stats", get(models::statistics))
-        .route("/v2/models/{model}/versions/{version}/stats", get(models::statistics))
+        .route(
+            "/v2/models/{model}/versions/{version}/stats",
+            get(models::statistics),
+        )
         .route("/v2/models/{model}/infer", post(infer::infer))
         .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer))
         .route("/v2/repository/index", post(repository::index))
         .route("/v2/repository/models/{model}/load", post(repository::load))
         .route("/v2/repository/models/{model}/unload", post(repository::unload))
         .route("/v2/repository/{repository}/index", post(repository::named))
-        .route("/v2/repository/{repository}/models/{model}/load", post(repository::named))
-        .route("/v2/repository/{repository}/models/{model}/unload", post(repository::named))
+        .route(
+            "/v2/repository/{repository}/models/{model}/load",
+            post(repository::named),
+        )
+        .route(
+            "/v2/repository/{repository}/models/{model}/unload",
+            post(repository::named),
+        )
         .with_state(engine)
 }

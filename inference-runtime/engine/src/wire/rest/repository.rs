@@ -25,7 +25,10 @@ pub(super) async fn index(
     let limits = engine.limits();
     let body = body::read(&headers, body, limits).await?;
     let ready = read_index(&body, limits.json_depth)?;
-    Ok(respond::json(StatusCode::OK, &description::index_json(&engine.index(ready))))
+    Ok(respond::json(
+        StatusCode::OK,
+        &description::index_json(&engine.index(ready)),
+    ))
 }
 
 pub(super) async fn load(
@@ -64,7 +67,11 @@ pub(super) async fn unload(
 
 /// There is one repository, and it has no name.
 pub(super) async fn named() -> Failure {
-    Error::new(Kind::Unimplemented, "repositories have no names here; leave the name out of the path").into()
+    Error::new(
+        Kind::Unimplemented,
+        "repositories have no names here; leave the name out of the path",
+    )
+    .into()
 }
 
 /// What a load request brings along.
@@ -80,7 +87,10 @@ struct Load {
 pub(in crate::wire) fn parse_config(text: &str, deepest: usize) -> Result<serde_json::Value> {
     let mut reader = Reader::new(text.as_bytes(), deepest);
     let wrong = |error: &dyn std::fmt::Display| Error::invalid(format!("load: parameter `config`: {error}"));
-    reader.skip().and_then(|()| reader.end()).map_err(|error| wrong(&error))?;
+    reader
+        .skip()
+        .and_then(|()| reader.end())
+        .map_err(|error| wrong(&error))?;
     serde_json::from_str(text).map_err(|error| wrong(&error))
 }
 
@@ -89,15 +99,19 @@ fn read_load(body: &[u8], deepest: usize) -> Result<Load> {
     for (key, value) in read_parameters(body, deepest)? {
         match (key.strip_prefix("file:"), value) {
             (Some(path), Value::String(text)) => {
-                let bytes = BASE64_STANDARD
-                    .decode(&text)
-                    .map_err(|error| Error::invalid(format!("load: parameter `{key}` is not base64: {error}")))?;
+                let bytes = BASE64_STANDARD.decode(&text).map_err(|error| {
+                    Error::invalid(format!("load: parameter `{key}` is not base64: {error}"))
+                })?;
                 load.files.push((path.to_owned(), bytes.into()));
             }
-            (None, Value::String(text)) if key == "config" => load.config = Some(parse_config(&text, deepest)?),
+            (None, Value::String(text)) if key == "config" => {
+                load.config = Some(parse_config(&text, deepest)?);
+            }
             (Some(_), _) => return Err(Error::invalid(format!("load: parameter `{key}` must be base64"))),
             (None, _) if key == "config" => {
-                return Err(Error::invalid("load: parameter `config` must be JSON inside a string"));
+                return Err(Error::invalid(
+                    "load: parameter `config` must be JSON inside a string",
+                ));
             }
             (None, _) => return Err(Error::invalid(format!("load: unknown parameter `{key}`"))),
         }
@@ -164,7 +178,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(load.config.unwrap()["max_batch_size"], 4);
-        assert_eq!(load.files, [("1/model.onnx".to_owned(), Bytes::from_static(&[0, 1]))]);
+        assert_eq!(
+            load.files,
+            [("1/model.onnx".to_owned(), Bytes::from_static(&[0, 1]))]
+        );
     }
 
     #[test]

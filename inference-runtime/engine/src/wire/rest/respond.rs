@@ -11,10 +11,16 @@ pub(in crate::wire) fn json(status: StatusCode, value: &Value) -> Response {
 }
 
 /// Any body, with its type.
-pub(in crate::wire) fn bytes(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+pub(in crate::wire) fn bytes(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Body>,
+) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

@@ -21,8 +21,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
         let parameters = RawPathParams::from_request_parts(parts, state)
             .await
             .map_err(|_| Error::invalid("the path is not UTF-8 after percent-decoding"))?;
-        let find = |wanted| parameters.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned());
+        let find = |wanted| {
+            parameters
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, value)| value.to_owned())
+        };
         let model = find("model").ok_or_else(Failure::no_path)?;
-        Ok(Self { model, version: find("version") })
+        Ok(Self {
+            model,
+            version: find("version"),
+        })
     }
 }

@@ -7,10 +7,26 @@ use std::sync::{Arc, OnceLock};
 
 use crate::ir::{Attribute, Attributes, Graph, Node};
 use crate::program::{CompileOptions, Program};
-use crate::runtime::{DeviceContext, Executor, default_device};
+use crate::runtime::{DeviceContext, DeviceKind, DeviceTraits, DiskCache, Executor, default_device};
 use crate::tensor::{DType, HostTensor};
 
-pub use crate::tensor::{Tolerance, difference, numbers, sample as tensor};
+/// How far a device may be from the reference: `|a - b| <= absolute + relative * |b|`. Integers must be equal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerance {
+    /// Allowed everywhere.
+    pub absolute: f32,
+    /// Allowed in proportion to the reference.
+    pub relative: f32,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self {
+            absolute: 1e-5,
+            relative: 1e-4,
+        }
+    }
+}
 
 /// The device that tests run on, opened once per process.
 ///
@@ -23,6 +39,29 @@ pub fn device() -> Arc<DeviceContext> {
         DeviceContext::open(device).expect("the device opens")
     };
     Arc::clone(DEVICE.get_or_init(open))
+}
+
+/// The same device, planned for as if it were of this kind: a CPU runtime has local memory too, so that the kernels
+/// for GPUs can be tested on it.
+///
+/// # Panics
+/// If there is no device.
+pub fn device_as(kind: DeviceKind) -> Arc<DeviceContext> {
+    static GPU: OnceLock<Arc<DeviceContext>> = OnceLock::new();
+    static CPU: OnceLock<Arc<DeviceContext>> = OnceLock::new();
+    let open = || {
+        let device = default_device().expect("tests need an OpenCL device");
+        let traits = DeviceTraits {
+            kind,
+            ..device.traits()
+        };
+        DeviceContext::open_as(device, DiskCache::in_default_folder(), traits).expect("the device opens")
+    };
+    let slot = match kind {
+        DeviceKind::Gpu => &GPU,
+        DeviceKind::Cpu => &CPU,
+    };
+    Arc::clone(slot.get_or_init(open))
 }
 
 /// Runs a graph as it is (without fusion) on the device, compares with the reference, and returns the outputs.
@@ -38,9 +77,24 @@ pub fn check(graph: Graph, inputs: &[HostTensor]) -> Vec<HostTensor> {
 /// # Panics
 /// If anything fails or differs.
 pub fn check_within(graph: Graph, inputs: &[HostTensor], tolerance: Tolerance) -> Vec<HostTensor> {
+    check_on(device(), graph, inputs, tolerance)
+}
+
+/// Like [`check_within`], on this device.
+///
+/// # Panics
+/// If anything fails or differs.
+pub fn check_on(
+    device: Arc<DeviceContext>,
+    graph: Graph,
+    inputs: &[HostTensor],
+    tolerance: Tolerance,
+) -> Vec<HostTensor> {
     let program = Program::compile(graph, &CompileOptions { fuse: false }).expect("the graph compiles");
     let expected = program.evaluate(inputs).expect("the reference runs");
-    let outputs = run(program, inputs).expect("the graph runs");
+    let outputs = Executor::new(device, Arc::new(program))
+        .and_then(|mut executor| executor.run_tensors(inputs))
+        .expect("the graph runs");
     assert_close(&outputs, &expected, tolerance);
     outputs
 }
@@ -70,14 +124,48 @@ pub fn run(program: Program, inputs: &[HostTensor]) -> crate::Result<Vec<HostTen
     Executor::new(device(), Arc::new(program))?.run_tensors(inputs)
 }
 
-/// Compares tensors like [`difference`].
+/// Compares tensors: shapes and types exactly, floats within the tolerance (NaN equals NaN), the rest bit by bit.
 ///
 /// # Panics
 /// At the first difference, with its place.
 pub fn assert_close(actual: &[HostTensor], expected: &[HostTensor], tolerance: Tolerance) {
-    if let Some(difference) = difference(actual, expected, tolerance) {
-        panic!("{difference}");
+    assert_eq!(actual.len(), expected.len(), "number of outputs");
+    for (output, (actual, expected)) in actual.iter().zip(expected).enumerate() {
+        assert_eq!(actual.ty(), expected.ty(), "type of output {output}");
+        let (Some(a), Some(b)) = (actual.to_f32(), expected.to_f32()) else {
+            assert!(
+                actual.bytes() == expected.bytes(),
+                "output {output} differs from {expected:?}"
+            );
+            continue;
+        };
+        for (i, (&a, &b)) in a.iter().zip(&b).enumerate() {
+            let close = (a - b).abs() <= tolerance.absolute + tolerance.relative * b.abs();
+            assert!(
+                close || a == b || (a.is_nan() && b.is_nan()),
+                "output {output}, element {i} of {}: {a} on the device, {b} by the reference",
+                expected.ty()
+            );
+        }
     }
+}
+
+/// Numbers in -1..1 that look random and are the same on every machine.
+pub fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    // SplitMix64: one line, no dependency, good enough to make layout mistakes visible.
+    let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let next = move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// A float32 tensor of [`numbers`].
+pub fn tensor(shape: &[usize], seed: u64) -> HostTensor {
+    HostTensor::f32(shape, &numbers(shape.iter().product(), seed))
 }
 
 /// One operator with its inputs: `Case::new("Softmax", 13).attr("axis", Attribute::Int(-1)).input(x).check()`.
@@ -219,6 +307,17 @@ impl Case {
         check_within(graph, &inputs, self.tolerance);
         let (graph, inputs) = self.graph(false);
         check_within(graph, &inputs, self.tolerance)
+    }
+
+    /// Like [`check`](Self::check), with the kernels that a device of this kind gets.
+    ///
+    /// # Panics
+    /// If anything fails or differs.
+    pub fn check_as(&self, kind: DeviceKind) -> Vec<HostTensor> {
+        let (graph, inputs) = self.graph(true);
+        check_on(device_as(kind), graph, &inputs, self.tolerance);
+        let (graph, inputs) = self.graph(false);
+        check_on(device_as(kind), graph, &inputs, self.tolerance)
     }
 
     /// Why the case cannot be compiled or run.

@@ -24,7 +24,6 @@ pub struct Recording {
     /// What each fault code means: node index and axis length. A kernel reports code `i + 1`.
     pub(super) faults: Vec<(usize, usize)>,
     resident: Arc<Resident>,
-    prefix: &'static str,
     constants: HashMap<String, StorageId>,
     values: HashMap<ValueId, StorageId>,
     fault: Option<StorageId>,
@@ -32,9 +31,8 @@ pub struct Recording {
 
 impl Recording {
     /// An empty recording.
-    pub(super) fn new(resident: Arc<Resident>, prefix: &'static str) -> Self {
+    pub(super) fn new(resident: Arc<Resident>) -> Self {
         Self {
-            prefix,
             steps: Vec::new(),
             step_nodes: Vec::new(),
             storages: Vec::new(),
@@ -108,17 +106,17 @@ impl Recording {
 
 /// An input or output of the node being emitted.
 #[derive(Debug, Clone)]
-pub(super) struct Slot {
+pub struct Slot {
     /// The value in the graph; unwanted outputs have none.
-    pub(super) value: Option<ValueId>,
+    pub value: Option<ValueId>,
     /// Element type and shape.
-    pub(super) ty: TensorType,
+    pub ty: TensorType,
     /// What the value is, where it is known at plan time.
-    pub(super) known: Option<HostTensor>,
+    pub known: Option<HostTensor>,
     /// Whether a known value is the same for all plans of the program.
-    pub(super) shared: bool,
+    pub shared: bool,
     /// Its memory; a known input gets one when a kernel first reads it.
-    pub(super) storage: Option<StorageId>,
+    pub storage: Option<StorageId>,
 }
 
 /// Records one node's launches.
@@ -230,7 +228,7 @@ impl<'p> Emitter<'p> {
     /// A tensor computed once from constants (e.g. repacked weights), shared by all plans. `name` must be unique
     /// within the node and must not depend on the request's shapes.
     pub fn constant(&mut self, name: &str, build: impl FnOnce() -> HostTensor) -> Arg {
-        let key = format!("{}node{}.{name}", self.recording.prefix, self.node);
+        let key = format!("node{}.{name}", self.node);
         Arg::Buffer(self.recording.constant(key, build))
     }
 

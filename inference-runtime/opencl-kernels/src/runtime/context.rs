@@ -28,10 +28,16 @@ impl DeviceContext {
 
     /// Opens a device; built programs are kept in `cache`.
     pub fn open_with(device: Device, cache: DiskCache) -> Result<Arc<Self>> {
+        let traits = device.traits();
+        Self::open_as(device, cache, traits)
+    }
+
+    /// Opens a device and plans for it as if it had these traits: a CPU runtime can so run the kernels that GPUs get.
+    pub fn open_as(device: Device, cache: DiskCache, traits: DeviceTraits) -> Result<Arc<Self>> {
         let created = cl::create_context(&[device.id()], ptr::null(), None, ptr::null_mut());
         let handle = Handle(check("clCreateContext", || device.to_string(), created)?);
         Ok(Arc::new(Self {
-            traits: device.traits(),
+            traits,
             memory: Arc::new(DeviceMemory::new(device.to_string(), device.info())),
             programs: Programs::new(cache),
             handle,

@@ -16,7 +16,6 @@ mod memory;
 mod programs;
 mod queue;
 mod traits;
-mod transfer;
 
 use buffer::Buffer;
 use kernel::Kernel;
@@ -29,6 +28,4 @@ pub use disk_cache::DiskCache;
 pub use executor::{Executor, ExecutorOptions, InputView, MemoryUse, OutputSink, StepTime};
 pub use memory::DeviceMemory;
 pub use programs::Programs;
-pub(crate) use transfer::transfer_times;
-
 pub use traits::{DeviceKind, DeviceTraits};

@@ -1,0 +1,149 @@
+// Convolution for GPUs as an implicit matrix product: a work-group of 256 computes 64 output channels x 64 pixels,
+// each work-item 4 x 4 of it. Nothing is unfolded in memory.
+//
+//   rows     output channels of one group        weights repacked to [group][tap][in channel][out channel]
+//   columns  pixels of all images, end to end    read from X where the tap shifts them, 0 outside
+//   k        taps outside, input channels inside, 16 at a time
+//
+// With the taps outside, whether a pixel lies inside the input is decided once per tap, not once per element: an item
+// fetches one column only, four channels of it.
+
+#define TILE 64
+#define STEP 16
+#define PITCH 68
+
+#define FLAG_BIAS 1
+#define FLAG_RESIDUAL 2
+
+// repacked[group][tap][in][out] from W[group][out][in][tap]; used where the weights are not constant.
+__kernel void repack_weights(__global const float *weights, __global float *repacked,
+                             const int4 shape /* groups, out, in, taps */) {
+    const int out = get_global_id(0), in = get_global_id(1), z = get_global_id(2);
+    if (out >= shape.y || in >= shape.z) {
+        return;
+    }
+    const int group = z / shape.w, tap = z - group * shape.w;
+    repacked[(((size_t)group * shape.w + tap) * shape.z + in) * shape.y + out] =
+        weights[(((size_t)group * shape.y + out) * shape.z + in) * shape.w + tap];
+}
+
+__kernel __attribute__((reqd_work_group_size(256, 1, 1))) void convolve_implicit(
+    __global const float *restrict x, __global const float *restrict weights, __global float *restrict y,
+    __global const float *bias, __global const float *residual,
+    const int4 channels /* groups, out per group, in per group, flags */, const int4 input /* H, W, -, images */,
+    const int4 output /* H, W, pixels, columns */, const int4 window /* height, width, -, taps */,
+    const int4 stride /* H, W, dilation H, W */, const int4 before /* H, W, -, - */, const float act_p,
+    const float act_q) {
+    __local float tile_a[STEP * PITCH];
+    __local float tile_b[STEP * PITCH];
+
+    const int groups = channels.x, rows = channels.y, depth = channels.z, flags = channels.w;
+    const int item = get_local_id(0), group = get_group_id(2);
+    const int first_row = get_group_id(1) * TILE, first_column = get_group_id(0) * TILE;
+    const int in_plane = input.x * input.y, pixels = output.z;
+
+    // A: channel k of the step, four rows. B: one column, channels k .. k + 3 of the step.
+    const int a_k = item >> 4, a_row = (item & 15) * 4;
+    const int a_rows = rows - first_row - a_row;
+    const int b_column = item & 63, b_k = (item >> 6) * 4;
+    __global const float *a_line = weights + (size_t)group * window.w * depth * rows + first_row + a_row;
+
+    const int column = min(first_column + b_column, output.w - 1);
+    const int image = column / pixels, pixel = column - image * pixels;
+    const int out_h = pixel / output.y, out_w = pixel - out_h * output.y;
+    const int base_h = out_h * stride.x - before.x, base_w = out_w * stride.y - before.y;
+    __global const float *b_plane = x + ((size_t)image * groups + group) * depth * in_plane;
+
+    float4 c0 = (float4)(0.0f), c1 = c0, c2 = c0, c3 = c0;
+    const int tx = item & 15, ty = item >> 4;
+
+    // The tap's place, and where it lies for this column; inside is false beyond the last tap.
+    int tap = 0, tap_h = 0, tap_w = 0, c = 0;
+    int in_h = base_h, in_w = base_w;
+    bool inside = in_h >= 0 && in_h < input.x && in_w >= 0 && in_w < input.y;
+    int at = in_h * input.y + in_w;
+
+    float4 a_next, b_next;
+#define FETCH()                                                                                              \
+    {                                                                                                        \
+        a_next = c + a_k < depth && a_rows > 0 ? load_lanes(a_line + ((size_t)tap * depth + c + a_k) * rows, 1, a_rows)        \
+                                               : (float4)(0.0f);                                                         \
+        __global const float *p = b_plane + (size_t)(c + b_k) * in_plane + at;                               \
+        const int left = inside ? depth - c - b_k : 0;                                                       \
+        b_next.x = left > 0 ? p[0] : 0.0f;                                                                   \
+        b_next.y = left > 1 ? p[in_plane] : 0.0f;                                                            \
+        b_next.z = left > 2 ? p[2 * in_plane] : 0.0f;                                                        \
+        b_next.w = left > 3 ? p[3 * in_plane] : 0.0f;                                                        \
+        c += STEP;                                                                                           \
+        if (c >= depth) {                                                                                    \
+            c = 0;                                                                                           \
+            tap++;                                                                                           \
+            if (++tap_w == window.y) {                                                                       \
+                tap_w = 0;                                                                                   \
+                tap_h++;                                                                                     \
+            }                                                                                                \
+            in_h = base_h + tap_h * stride.z;                                                                \
+            in_w = base_w + tap_w * stride.w;                                                                \
+            inside = in_h >= 0 && in_h < input.x && in_w >= 0 && in_w < input.y;                             \
+            at = in_h * input.y + in_w;                                                                      \
+        }                                                                                                    \
+    }
+    const int steps = depth == 0 ? 0 : window.w * ((depth + STEP - 1) / STEP);
+    if (steps > 0) {
+        FETCH()
+    }
+    for (int step = 1; step <= steps; step++) {
+        *(__local float4 *)(tile_a + a_k * PITCH + a_row) = a_next;
+        tile_b[b_k * PITCH + b_column] = b_next.x;
+        tile_b[(b_k + 1) * PITCH + b_column] = b_next.y;
+        tile_b[(b_k + 2) * PITCH + b_column] = b_next.z;
+        tile_b[(b_k + 3) * PITCH + b_column] = b_next.w;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (step < steps) {
+            FETCH()
+        }
+#pragma unroll
+        for (int k = 0; k < STEP; k++) {
+            const float4 factors = *(__local const float4 *)(tile_a + k * PITCH + 4 * ty);
+            const float4 columns = *(__local const float4 *)(tile_b + k * PITCH + 4 * tx);
+            c0 += factors.x * columns;
+            c1 += factors.y * columns;
+            c2 += factors.z * columns;
+            c3 += factors.w * columns;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+
+    // Where this item's four columns go within a plane of each image. They lie side by side if an image's pixels are a
+    // multiple of four.
+    const int row = first_row + 4 * ty, out_column = first_column + 4 * tx, last = output.w - 1;
+    if (out_column > last) {
+        return;
+    }
+    const bool together = pixels % 4 == 0;
+    const int image_stride = groups * rows * pixels;
+#define PLACE(j) ((min(out_column + j, last) / pixels) * image_stride + min(out_column + j, last) % pixels)
+    const int4 place = (int4)(PLACE(0), PLACE(1), PLACE(2), PLACE(3));
+#define STORE_ROW(i, sum)                                                                                    \
+    if (row + i < rows) {                                                                                    \
+        const size_t plane = ((size_t)group * rows + row + i) * pixels;                                      \
+        float4 v = sum + (flags & FLAG_BIAS ? bias[group * rows + row + i] : 0.0f);                          \
+        if (flags & FLAG_RESIDUAL) {                                                                         \
+            __global const float *r = residual + plane;                                                      \
+            v += (float4)(r[place.x], r[place.y], r[place.z], r[place.w]);                                   \
+        }                                                                                                    \
+        v = activate(v, act_p, act_q);                                                                       \
+        if (together) {                                                                                      \
+            vstore4(v, 0, y + plane + place.x);                                                              \
+        } else {                                                                                             \
+            y[plane + place.x] = v.x;                                                                        \
+            if (out_column + 1 <= last) y[plane + place.y] = v.y;                                            \
+            if (out_column + 2 <= last) y[plane + place.z] = v.z;                                            \
+            if (out_column + 3 <= last) y[plane + place.w] = v.w;                                            \
+        }                                                                                                    \
+    }
+    STORE_ROW(0, c0)
+    STORE_ROW(1, c1)
+    STORE_ROW(2, c2)
+    STORE_ROW(3, c3)
+}

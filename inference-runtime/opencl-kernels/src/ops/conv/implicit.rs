@@ -1,0 +1,106 @@
+//! Launches `convolve_implicit`: convolutions over one or two spatial axes on GPUs.
+
+use super::launch::{ConvArguments, int4};
+use super::operator::{Conv, Geometry, W, X};
+use super::window::three;
+use crate::ops::operator::Reason;
+use crate::plan::{Arg, Emitter, Launch, Source};
+use crate::tensor::HostTensor;
+
+const SOURCE: Source = Source {
+    name: "convolve_implicit.cl",
+    text: concat!(
+        "#define REAL float4\n#define LANES 4\n#define LOAD vload4\n#define STORE vstore4\n",
+        include_str!("../matmul/epilogue.cl"),
+        include_str!("implicit.cl"),
+    ),
+};
+
+/// Rows and columns per work-group.
+const TILE: usize = 64;
+
+/// Channels are taken 16 at a time and rows 64: with few of either, the direct kernels waste less.
+pub(super) fn suits(geometry: &Geometry) -> bool {
+    geometry.axes.len() <= 2 && geometry.depth >= 12 && geometry.rows >= 16
+}
+
+pub(super) fn emit(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
+    let [_, h, w] = three(&geometry.axes);
+    let x = emitter.read(X);
+    let weights = repacked(conv, geometry, emitter)?;
+    let ConvArguments {
+        y,
+        bias,
+        residual,
+        flags,
+        activation: [act_p, act_q],
+    } = ConvArguments::new(conv, &x, emitter);
+    let columns = geometry.images * geometry.pixels();
+    let args = vec![
+        x,
+        weights,
+        y,
+        bias,
+        residual,
+        int4(geometry.groups, geometry.rows, geometry.depth, flags)?,
+        int4(h.input, w.input, 0, geometry.images)?,
+        int4(h.output, w.output, geometry.pixels(), columns)?,
+        int4(h.kernel, w.kernel, 0, geometry.taps())?,
+        int4(h.stride, w.stride, h.dilation, w.dilation)?,
+        int4(h.before, w.before, 0, 0)?,
+        Arg::F32(act_p),
+        Arg::F32(act_q),
+    ];
+    emitter.launch(Launch {
+        source: SOURCE,
+        kernel: "convolve_implicit",
+        options: vec![conv.activation.option()],
+        args,
+        global: [
+            columns.div_ceil(TILE) * 256,
+            geometry.rows.div_ceil(TILE),
+            geometry.groups,
+        ],
+        local: [256, 1, 1],
+    });
+    Ok(())
+}
+
+/// The weights as `[group][tap][in][out]`: once where they are constant, in every run otherwise.
+fn repacked(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) -> Result<Arg, Reason> {
+    let Geometry {
+        groups, rows, depth, ..
+    } = *geometry;
+    let taps = geometry.taps();
+    let constant = emitter
+        .input(W)
+        .and_then(|operand| operand.known)
+        .filter(|_| conv.weights_are_constant)
+        .and_then(HostTensor::to_f32);
+    if let Some(values) = constant {
+        return Ok(emitter.constant("tap-major", || {
+            let mut repacked = Vec::with_capacity(values.len());
+            for group in 0..groups {
+                for tap in 0..taps {
+                    for c in 0..depth {
+                        repacked.extend(
+                            (0..rows).map(|row| values[((group * rows + row) * depth + c) * taps + tap]),
+                        );
+                    }
+                }
+            }
+            HostTensor::f32([repacked.len()], &repacked)
+        }));
+    }
+    let target = emitter.scratch(groups * rows * depth * taps * size_of::<f32>());
+    let weights = emitter.read(W);
+    emitter.launch(Launch {
+        source: SOURCE,
+        kernel: "repack_weights",
+        options: vec![conv.activation.option()],
+        args: vec![weights, target.clone(), int4(groups, rows, depth, taps)?],
+        global: [rows.next_multiple_of(64), depth, groups * taps],
+        local: [64, 1, 1],
+    });
+    Ok(target)
+}

@@ -1,0 +1,112 @@
+// Matrix product for GPUs: a work-group of 256 computes a 64 x 64 tile of C, each work-item 4 x 4 of it.
+//
+//            k: 16 at a time                columns: 64
+//          +----------------+        k +--------------------+
+//     rows |  tile_a, by k  |       16 |       tile_b       |        item (tx, ty) holds rows 4 ty .. 4 ty + 3,
+//      64  |                |          +--------------------+        columns 4 tx .. 4 tx + 3
+//          +----------------+
+//
+// The next 16 k are fetched into registers while this 16 are multiplied. Either operand may be transposed: the four
+// elements that an item fetches lie along whichever axis is contiguous.
+
+#define TILE 64
+#define STEP 16
+// Rows of 68 floats: still 16-byte aligned, and the transposing stores meet half the bank conflicts of 64.
+#define PITCH 68
+
+// Four elements `stride` apart, of which `count` exist; zero for the others.
+inline float4 load_line(__global const float *p, int stride, int count) {
+    if (count >= 4 && stride == 1) {
+        return vload4(0, p);
+    }
+    float4 v = (float4)(0.0f);
+    if (count > 0) v.x = p[0];
+    if (count > 1) v.y = p[stride];
+    if (count > 2) v.z = p[2 * stride];
+    if (count > 3) v.w = p[3 * stride];
+    return v;
+}
+
+__kernel __attribute__((reqd_work_group_size(256, 1, 1))) void multiply_tiled(PRODUCT_ARGUMENTS) {
+    __local float tile_a[STEP * PITCH];
+    __local float tile_b[STEP * PITCH];
+
+    const int M = shape.s0, N = shape.s1, K = shape.s2, flags = shape.s3;
+    const int item = get_local_id(0);
+    const int first_row = get_group_id(1) * TILE, first_column = get_group_id(0) * TILE;
+    const int z = get_group_id(2);
+    a += base.s0 + batch_offset(z, batch, a_batch);
+    b += base.s1 + batch_offset(z, batch, b_batch);
+    c += base.s2 + (size_t)z * M * N;
+    bias += base.s3 + batch_offset(z, batch, bias_batch);
+    residual += base.s4 + batch_offset(z, batch, residual_batch);
+
+    // What this item fetches: a line along k (quad = item % 4) or across k (quad = item % 16).
+    const bool a_along_k = shape.s5 == 1, b_along_k = shape.s6 == 1 && shape.s7 != 1;
+    const int a_k = a_along_k ? (item & 3) * 4 : item >> 4, b_k = b_along_k ? (item & 3) * 4 : item >> 4;
+    const int a_row = a_along_k ? item >> 2 : (item & 15) * 4, b_column = b_along_k ? item >> 2 : (item & 15) * 4;
+    const int a_rows = M - first_row - a_row, b_columns = N - first_column - b_column;
+    const int a_step = a_along_k ? shape.s5 : shape.s4, b_step = b_along_k ? shape.s6 : shape.s7;
+    __global const float *a_line = a + (size_t)(first_row + a_row) * shape.s4 + (size_t)a_k * shape.s5;
+    __global const float *b_line = b + (size_t)(first_column + b_column) * shape.s7 + (size_t)b_k * shape.s6;
+
+    float4 c0 = (float4)(0.0f), c1 = c0, c2 = c0, c3 = c0;
+    const int tx = item & 15, ty = item >> 4;
+
+#define FETCH(k0)                                                                                            \
+    (a_next = load_line(a_line, a_step,                                                                      \
+                        a_along_k ? (a_rows > 0 ? K - (k0) - a_k : 0) : ((k0) + a_k < K ? a_rows : 0)),      \
+     b_next = load_line(b_line, b_step,                                                                      \
+                        b_along_k ? (b_columns > 0 ? K - (k0) - b_k : 0) : ((k0) + b_k < K ? b_columns : 0)), \
+     a_line += (size_t)STEP * shape.s5, b_line += (size_t)STEP * shape.s6)
+
+    float4 a_next, b_next;
+    FETCH(0);
+    for (int k0 = 0; k0 < K; k0 += STEP) {
+        if (a_along_k) {
+            tile_a[a_k * PITCH + a_row] = a_next.x;
+            tile_a[(a_k + 1) * PITCH + a_row] = a_next.y;
+            tile_a[(a_k + 2) * PITCH + a_row] = a_next.z;
+            tile_a[(a_k + 3) * PITCH + a_row] = a_next.w;
+        } else {
+            *(__local float4 *)(tile_a + a_k * PITCH + a_row) = a_next;
+        }
+        if (b_along_k) {
+            tile_b[b_k * PITCH + b_column] = b_next.x;
+            tile_b[(b_k + 1) * PITCH + b_column] = b_next.y;
+            tile_b[(b_k + 2) * PITCH + b_column] = b_next.z;
+            tile_b[(b_k + 3) * PITCH + b_column] = b_next.w;
+        } else {
+            *(__local float4 *)(tile_b + b_k * PITCH + b_column) = b_next;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (k0 + STEP < K) {
+            FETCH(k0 + STEP);
+        }
+#pragma unroll
+        for (int k = 0; k < STEP; k++) {
+            const float4 rows = *(__local const float4 *)(tile_a + k * PITCH + 4 * ty);
+            const float4 columns = *(__local const float4 *)(tile_b + k * PITCH + 4 * tx);
+            c0 += rows.x * columns;
+            c1 += rows.y * columns;
+            c2 += rows.z * columns;
+            c3 += rows.w * columns;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+
+    const int row = first_row + 4 * ty, column = first_column + 4 * tx, count = N - column;
+    if (count <= 0) {
+        return;
+    }
+#define STORE_ROW(i, sum)                                                                                    \
+    if (row + i < M) {                                                                                       \
+        store_lanes(finish(sum, row + i, column, count, bias, residual, addends, flags, alpha, beta, act_p,  \
+                           act_q),                                                                           \
+                    c + (size_t)(row + i) * N + column, count);                                              \
+    }
+    STORE_ROW(0, c0)
+    STORE_ROW(1, c1)
+    STORE_ROW(2, c2)
+    STORE_ROW(3, c3)
+}

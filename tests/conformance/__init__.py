@@ -1,1 +1,0 @@
-"""The `onnx` package's own node tests, run through our execution provider."""

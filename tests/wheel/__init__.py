@@ -1,1 +1,0 @@
-"""The provider as a Python package."""

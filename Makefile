@@ -11,7 +11,7 @@ MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build model test test-rust test-python bench generate check fmt lint tidy deny clean
+.PHONY: help run build model test test-rust test-python wheel operators bench generate check fmt lint tidy deny clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ test-rust: setup-test ## unit and property tests of every crate
 
 test-python: setup-test build $(MODEL) ## stories with real clients, models and the packaged provider
 	$(PYTHON) -m pytest tests
+
+wheel: setup-run build ## pack the provider for Python into dist/
+	$(PYTHON) -m pip wheel --quiet --no-index --no-deps --wheel-dir dist inference-runtime/opencl-ep/python
+
+operators: setup-test build ## write docs/operators.md: which operators run on OpenCL
+	PYTHONPATH=tests $(PYTHON) -m conformance.operators docs/operators.md
 
 bench: setup-test build $(MODEL) ## OpenCL against the CPU on this machine, and our cost per run
 	$(PYTHON) tests/acceptance/bench.py

@@ -14,6 +14,7 @@ pub mod ops;
 pub mod plan;
 pub mod program;
 pub mod runtime;
+pub mod selftest;
 pub mod tensor;
 pub mod testing;
 

@@ -10,23 +10,7 @@ use crate::program::{CompileOptions, Program};
 use crate::runtime::{DeviceContext, DeviceKind, DeviceTraits, DiskCache, Executor, default_device};
 use crate::tensor::{DType, HostTensor};
 
-/// How far a device may be from the reference: `|a - b| <= absolute + relative * |b|`. Integers must be equal.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tolerance {
-    /// Allowed everywhere.
-    pub absolute: f32,
-    /// Allowed in proportion to the reference.
-    pub relative: f32,
-}
-
-impl Default for Tolerance {
-    fn default() -> Self {
-        Self {
-            absolute: 1e-5,
-            relative: 1e-4,
-        }
-    }
-}
+pub use crate::tensor::{Tolerance, difference, numbers, sample as tensor};
 
 /// The device that tests run on, opened once per process.
 ///
@@ -124,48 +108,14 @@ pub fn run(program: Program, inputs: &[HostTensor]) -> crate::Result<Vec<HostTen
     Executor::new(device(), Arc::new(program))?.run_tensors(inputs)
 }
 
-/// Compares tensors: shapes and types exactly, floats within the tolerance (NaN equals NaN), the rest bit by bit.
+/// Compares tensors like [`difference`].
 ///
 /// # Panics
 /// At the first difference, with its place.
 pub fn assert_close(actual: &[HostTensor], expected: &[HostTensor], tolerance: Tolerance) {
-    assert_eq!(actual.len(), expected.len(), "number of outputs");
-    for (output, (actual, expected)) in actual.iter().zip(expected).enumerate() {
-        assert_eq!(actual.ty(), expected.ty(), "type of output {output}");
-        let (Some(a), Some(b)) = (actual.to_f32(), expected.to_f32()) else {
-            assert!(
-                actual.bytes() == expected.bytes(),
-                "output {output} differs from {expected:?}"
-            );
-            continue;
-        };
-        for (i, (&a, &b)) in a.iter().zip(&b).enumerate() {
-            let close = (a - b).abs() <= tolerance.absolute + tolerance.relative * b.abs();
-            assert!(
-                close || a == b || (a.is_nan() && b.is_nan()),
-                "output {output}, element {i} of {}: {a} on the device, {b} by the reference",
-                expected.ty()
-            );
-        }
+    if let Some(difference) = difference(actual, expected, tolerance) {
+        panic!("{difference}");
     }
-}
-
-/// Numbers in -1..1 that look random and are the same on every machine.
-pub fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    // SplitMix64: one line, no dependency, good enough to make layout mistakes visible.
-    let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let next = move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
-
-/// A float32 tensor of [`numbers`].
-pub fn tensor(shape: &[usize], seed: u64) -> HostTensor {
-    HostTensor::f32(shape, &numbers(shape.iter().product(), seed))
 }
 
 /// One operator with its inputs: `Case::new("Softmax", 13).attr("axis", Attribute::Int(-1)).input(x).check()`.

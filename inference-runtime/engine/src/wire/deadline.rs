@@ -46,8 +46,8 @@ mod tests {
     #[test]
     fn every_unit_of_grpc_timeout_is_read() {
         let table = [
-            ("1H", Duration::from_secs(3600)),
-            ("2M", Duration::from_secs(120)),
+            ("1H", Duration::from_hours(1)),
+            ("2M", Duration::from_mins(2)),
             ("3S", Duration::from_secs(3)),
             ("4m", Duration::from_millis(4)),
             ("5u", Duration::from_micros(5)),
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn the_earliest_wish_wins_and_the_longest_is_cut() {
         let now = Instant::now();
-        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
         assert_eq!(after(now, minute, [None, None]), None);
         assert_eq!(
             after(now, minute, [Some(second), Some(minute)]),

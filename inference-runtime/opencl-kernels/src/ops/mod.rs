@@ -17,5 +17,5 @@ pub mod pool;
 pub mod reduce;
 pub mod shape;
 
-pub use lowering::{NodeView, Registration, lower, registrations};
+pub use lowering::{Constructor, NodeView, Registration, lower, registrations};
 pub use operator::{Operand, Operator, Reason};

@@ -24,6 +24,7 @@ pub struct Recording {
     /// What each fault code means: node index and axis length. A kernel reports code `i + 1`.
     pub(super) faults: Vec<(usize, usize)>,
     resident: Arc<Resident>,
+    prefix: &'static str,
     constants: HashMap<String, StorageId>,
     values: HashMap<ValueId, StorageId>,
     fault: Option<StorageId>,
@@ -31,8 +32,9 @@ pub struct Recording {
 
 impl Recording {
     /// An empty recording.
-    pub(super) fn new(resident: Arc<Resident>) -> Self {
+    pub(super) fn new(resident: Arc<Resident>, prefix: &'static str) -> Self {
         Self {
+            prefix,
             steps: Vec::new(),
             step_nodes: Vec::new(),
             storages: Vec::new(),
@@ -106,17 +108,17 @@ impl Recording {
 
 /// An input or output of the node being emitted.
 #[derive(Debug, Clone)]
-pub struct Slot {
+pub(super) struct Slot {
     /// The value in the graph; unwanted outputs have none.
-    pub value: Option<ValueId>,
+    pub(super) value: Option<ValueId>,
     /// Element type and shape.
-    pub ty: TensorType,
+    pub(super) ty: TensorType,
     /// What the value is, where it is known at plan time.
-    pub known: Option<HostTensor>,
+    pub(super) known: Option<HostTensor>,
     /// Whether a known value is the same for all plans of the program.
-    pub shared: bool,
+    pub(super) shared: bool,
     /// Its memory; a known input gets one when a kernel first reads it.
-    pub storage: Option<StorageId>,
+    pub(super) storage: Option<StorageId>,
 }
 
 /// Records one node's launches.
@@ -228,7 +230,7 @@ impl<'p> Emitter<'p> {
     /// A tensor computed once from constants (e.g. repacked weights), shared by all plans. `name` must be unique
     /// within the node and must not depend on the request's shapes.
     pub fn constant(&mut self, name: &str, build: impl FnOnce() -> HostTensor) -> Arg {
-        let key = format!("node{}.{name}", self.node);
+        let key = format!("{}node{}.{name}", self.recording.prefix, self.node);
         Arg::Buffer(self.recording.constant(key, build))
     }
 

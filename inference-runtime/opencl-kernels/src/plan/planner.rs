@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::emitter::{Emitter, Recording, Resident, Slot};
-use super::values::{self, Values};
+use super::values::{self, Inferred};
 use super::{Layout, Step, Storage, StorageId, StorageKind};
 use crate::error::{Error, Result};
-use crate::program::Program;
+use crate::ir::{Node, ValueId};
+use crate::program::{Form, Program};
 use crate::runtime::DeviceTraits;
 use crate::tensor::{HostTensor, TensorType};
 
@@ -42,6 +43,8 @@ pub struct PlanOutput {
 /// Every step of a program for one set of input shapes.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// What is planned.
+    form: Arc<Form>,
     /// Inputs in the graph's order.
     pub inputs: Vec<PlanInput>,
     /// Outputs in the graph's order.
@@ -71,16 +74,25 @@ impl Plan {
         device: &DeviceTraits,
         resident: Arc<Resident>,
     ) -> Result<Self> {
-        let values = values::infer(program, input_shapes)?;
-        let wanted = wanted_nodes(program, &values);
-        let mut recording = Recording::new(resident);
-        let mut storages: Vec<Option<StorageId>> = vec![None; values.len()];
+        program.with_form(|form| Self::make_form(form, input_shapes, device, Arc::clone(&resident)))
+    }
 
-        let inputs = upload_inputs(program, &values, &mut recording, &mut storages);
+    fn make_form(
+        form: &Arc<Form>,
+        input_shapes: &[&[usize]],
+        device: &DeviceTraits,
+        resident: Arc<Resident>,
+    ) -> Result<Self> {
+        let values = values::infer(form, input_shapes)?;
+        let wanted = wanted_nodes(form, &values);
+        let mut recording = Recording::new(resident, form.prefix());
+        let mut storages: Vec<Option<StorageId>> = vec![None; values.values.len()];
+
+        let inputs = upload_inputs(form, &values, &mut recording, &mut storages);
         for node in (0..wanted.len()).filter(|&node| wanted[node]) {
-            emit(program, node, device, &values, &mut recording, &mut storages)?;
+            emit(form, node, device, &values, &mut recording, &mut storages)?;
         }
-        let outputs = collect_outputs(program, &values, &storages)?;
+        let outputs = collect_outputs(form, &values, &storages)?;
 
         let at_end = outputs.iter().filter_map(|output| match output.source {
             OutputSource::Storage(id) => Some(id),
@@ -102,6 +114,7 @@ impl Plan {
             ..
         } = recording;
         let mut plan = Self {
+            form: Arc::clone(form),
             inputs,
             outputs,
             steps,
@@ -110,13 +123,30 @@ impl Plan {
             faults,
             layout,
         };
-        plan.check_sizes(program, device)?;
+        plan.check_sizes(form, device)?;
         plan.forget_unused_inputs();
         Ok(plan)
     }
 
+    /// The node at this index of [`step_nodes`](Self::step_nodes) or [`faults`](Self::faults).
+    pub fn node(&self, index: usize) -> &Node {
+        &self.form.graph().nodes[index]
+    }
+
+    /// The name of the input at this index.
+    pub fn input_name(&self, index: usize) -> &str {
+        let graph = self.form.graph();
+        &graph.info(graph.inputs[index]).name
+    }
+
+    /// The name of the output at this index.
+    pub fn output_name(&self, index: usize) -> &str {
+        let graph = self.form.graph();
+        &graph.info(graph.outputs[index]).name
+    }
+
     /// Refuses a plan that needs a larger buffer than the device allows.
-    fn check_sizes(&self, program: &Program, device: &DeviceTraits) -> Result<()> {
+    fn check_sizes(&self, form: &Form, device: &DeviceTraits) -> Result<()> {
         let refuse = |what: String, wanted: usize| Error::OutOfMemory {
             what,
             wanted: wanted as u64,
@@ -124,7 +154,7 @@ impl Plan {
             device: format!("this {} for one buffer", device.kind),
         };
         if self.layout.bytes as u64 > device.max_allocation {
-            let what = format!("the temporary memory of '{}'", program.graph().name);
+            let what = format!("the temporary memory of '{}'", form.graph().name);
             return Err(refuse(what, self.layout.bytes));
         }
         for storage in &self.storages {
@@ -146,14 +176,10 @@ impl Plan {
 }
 
 /// Which nodes must run: those with an output that is not known and that somebody needs.
-fn wanted_nodes(program: &Program, values: &Values) -> Vec<bool> {
-    let graph = program.graph();
-    let unknown = |id: crate::ir::ValueId| {
-        values[id.0 as usize]
-            .as_ref()
-            .is_some_and(|value| value.known.is_none())
-    };
-    let mut needed = vec![false; values.len()];
+fn wanted_nodes(form: &Form, values: &Inferred) -> Vec<bool> {
+    let graph = form.graph();
+    let unknown = |id: ValueId| values.get(id).is_some_and(|value| value.known.is_none());
+    let mut needed = vec![false; values.values.len()];
     for id in graph.outputs.iter().filter(|id| unknown(**id)) {
         needed[id.0 as usize] = true;
     }
@@ -170,13 +196,13 @@ fn wanted_nodes(program: &Program, values: &Values) -> Vec<bool> {
 }
 
 fn upload_inputs(
-    program: &Program,
-    values: &Values,
+    form: &Form,
+    values: &Inferred,
     recording: &mut Recording,
     storages: &mut [Option<StorageId>],
 ) -> Vec<PlanInput> {
-    let upload = |id: &crate::ir::ValueId| {
-        let value = values[id.0 as usize].as_ref().expect("inputs have types");
+    let upload = |id: &ValueId| {
+        let value = values.get(*id).expect("inputs have types");
         let storage = value
             .known
             .is_none()
@@ -187,22 +213,22 @@ fn upload_inputs(
             storage,
         }
     };
-    program.graph().inputs.iter().map(upload).collect()
+    form.graph().inputs.iter().map(upload).collect()
 }
 
 fn emit(
-    program: &Program,
+    form: &Form,
     index: usize,
     device: &DeviceTraits,
-    values: &Values,
+    values: &Inferred,
     recording: &mut Recording,
     storages: &mut [Option<StorageId>],
 ) -> Result<()> {
-    let graph = program.graph();
+    let graph = form.graph();
     let node = &graph.nodes[index];
-    let input = |id: &Option<crate::ir::ValueId>| {
+    let input = |id: &Option<ValueId>| {
         let id = (*id)?;
-        let value = values[id.0 as usize].as_ref()?;
+        let value = values.get(id)?;
         Some(Slot {
             value: Some(id),
             ty: value.ty.clone(),
@@ -212,23 +238,9 @@ fn emit(
         })
     };
     let inputs: Vec<Option<Slot>> = node.inputs.iter().map(input).collect();
-    let types = {
-        let operands: Vec<_> = inputs
-            .iter()
-            .map(|slot| {
-                slot.as_ref().map(|slot| crate::ops::Operand {
-                    ty: &slot.ty,
-                    known: slot.known.as_ref(),
-                })
-            })
-            .collect();
-        program
-            .operator(index)
-            .infer(&operands)
-            .map_err(|reason| program.invalid(index, reason))?
-    };
-    let outputs = types
-        .into_iter()
+    let outputs = values.types[index]
+        .iter()
+        .cloned()
         .enumerate()
         .map(|(i, ty)| Slot {
             value: node.output(i),
@@ -239,15 +251,14 @@ fn emit(
         })
         .collect();
     let mut emitter = Emitter::new(recording, device, index, inputs, outputs);
-    program
-        .operator(index)
+    form.operator(index)
         .emit(&mut emitter)
-        .map_err(|reason| program.invalid(index, reason))?;
+        .map_err(|reason| form.invalid(index, reason))?;
     for slot in emitter.finish() {
         let Some(id) = slot.value else { continue };
         if slot.storage.is_none() && slot.ty.elements() > 0 {
             let reason = format!("recorded nothing that writes '{}'", graph.info(id).name);
-            return Err(program.invalid(index, reason));
+            return Err(form.invalid(index, reason));
         }
         storages[id.0 as usize] = slot.storage;
     }
@@ -255,13 +266,13 @@ fn emit(
 }
 
 fn collect_outputs(
-    program: &Program,
-    values: &Values,
+    form: &Form,
+    values: &Inferred,
     storages: &[Option<StorageId>],
 ) -> Result<Vec<PlanOutput>> {
-    let graph = program.graph();
-    let collect = |id: &crate::ir::ValueId| {
-        let value = values[id.0 as usize].as_ref().ok_or_else(|| Error::Malformed {
+    let graph = form.graph();
+    let collect = |id: &ValueId| {
+        let value = values.get(*id).ok_or_else(|| Error::Malformed {
             graph: graph.name.clone(),
             reason: format!("output '{}' is never produced", graph.info(*id).name),
         })?;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::ValueId;
 use crate::ops::Operand;
-use crate::program::Program;
+use crate::program::Form;
 use crate::tensor::{HostTensor, TensorType};
 
 /// Elements up to which a value that nobody needs at plan time is still folded: below, an upload beats a launch.
@@ -33,32 +33,53 @@ impl Value {
     }
 }
 
-/// All values of a program by [`ValueId`]; `None` for those that no node produces.
-pub(crate) type Values = Vec<Option<Value>>;
+/// Everything that planning knows of a graph for one set of input shapes.
+#[derive(Debug)]
+pub(crate) struct Inferred {
+    /// By [`ValueId`]; `None` for values that nothing produces.
+    pub(crate) values: Vec<Option<Value>>,
+    /// By node: the types of all its outputs, unwanted ones included.
+    pub(crate) types: Vec<Vec<TensorType>>,
+}
+
+impl Inferred {
+    /// What is known of a value.
+    pub(crate) fn get(&self, id: ValueId) -> Option<&Value> {
+        self.values[id.0 as usize].as_ref()
+    }
+}
 
 /// Infers every value's type for these input shapes and folds what does not depend on the inputs' data.
-pub(crate) fn infer(program: &Program, input_shapes: &[&[usize]]) -> Result<Values> {
-    let graph = program.graph();
-    let mut values: Values = vec![None; graph.values.len()];
+pub(crate) fn infer(form: &Form, input_shapes: &[&[usize]]) -> Result<Inferred> {
+    let graph = form.graph();
+    let mut inferred = Inferred {
+        values: vec![None; graph.values.len()],
+        types: Vec::with_capacity(graph.nodes.len()),
+    };
     for (id, tensor) in &graph.constants {
-        values[id.0 as usize] = Some(Value {
+        inferred.values[id.0 as usize] = Some(Value {
             ty: tensor.ty().clone(),
             known: Some(tensor.clone()),
         });
     }
-    for (&id, ty) in graph.inputs.iter().zip(input_types(program, input_shapes)?) {
-        let empty = ty.shape.contains(&0).then(|| HostTensor::zeros(ty.clone()));
-        values[id.0 as usize] = Some(Value { ty, known: empty });
+    for (&id, ty) in graph.inputs.iter().zip(input_types(form, input_shapes)?) {
+        let known = empty(&ty);
+        inferred.values[id.0 as usize] = Some(Value { ty, known });
     }
     for node in 0..graph.nodes.len() {
-        infer_node(program, node, &mut values)?;
+        infer_node(form, node, &mut inferred)?;
     }
-    Ok(values)
+    Ok(inferred)
+}
+
+/// A tensor without elements is known, whatever computes it.
+fn empty(ty: &TensorType) -> Option<HostTensor> {
+    ty.shape.contains(&0).then(|| HostTensor::zeros(ty.clone()))
 }
 
 /// Checks concrete input shapes against what the graph declares.
-pub(crate) fn input_types(program: &Program, shapes: &[&[usize]]) -> Result<Vec<TensorType>> {
-    let graph = program.graph();
+pub(crate) fn input_types(form: &Form, shapes: &[&[usize]]) -> Result<Vec<TensorType>> {
+    let graph = form.graph();
     let wrong = |name: &str, reason: String| Error::Invalid {
         node: name.to_owned(),
         op: "input".to_owned(),
@@ -95,81 +116,66 @@ fn check_size(ty: &TensorType) -> Result<(), String> {
     }
 }
 
-fn infer_node(program: &Program, index: usize, values: &mut Values) -> Result<()> {
-    let node = &program.graph().nodes[index];
-    let operator = program.operator(index);
-    let invalid = |reason| program.invalid(index, reason);
+fn infer_node(form: &Form, index: usize, inferred: &mut Inferred) -> Result<()> {
+    let node = &form.graph().nodes[index];
+    let operator = form.operator(index);
+    let invalid = |reason| form.invalid(index, reason);
 
-    let inputs = program.inputs_of(index, values);
-    let operands: Vec<Option<Operand<'_>>> = inputs.iter().map(|i| i.map(Value::operand)).collect();
+    let inputs: Vec<Option<&Value>> = node.inputs.iter().map(|id| inferred.get((*id)?)).collect();
+    let operands: Vec<Option<Operand<'_>>> = inputs.iter().map(|input| input.map(Value::operand)).collect();
     let types = operator.infer(&operands).map_err(invalid)?;
     if types.len() < node.outputs.len() {
-        let (inferred, wanted) = (types.len(), node.outputs.len());
-        return Err(invalid(format!("has {inferred} outputs, {wanted} are wanted")));
+        let (given, wanted) = (types.len(), node.outputs.len());
+        return Err(invalid(format!("has {given} outputs, {wanted} are wanted")));
     }
-    let wanted: Vec<(ValueId, &TensorType)> = node
-        .outputs
-        .iter()
-        .zip(&types)
-        .filter_map(|(id, ty)| Some(((*id)?, ty)))
-        .collect();
-    for (id, ty) in &wanted {
+    let mut elements = 0_usize;
+    let mut needed = false;
+    for (id, ty) in node.outputs.iter().zip(&types) {
+        let Some(id) = *id else { continue };
         check_size(ty).map_err(invalid)?;
-        let declared = program.graph().info(*id);
+        let declared = form.graph().info(id);
         if declared.dtype != ty.dtype {
             return Err(invalid(format!(
                 "output '{}' is {} in the graph, but computed as {}",
                 declared.name, declared.dtype, ty.dtype
             )));
         }
+        elements += ty.elements();
+        needed |= form.needed_for_planning(id);
     }
 
-    let elements: usize = wanted.iter().map(|(_, ty)| ty.elements()).sum();
-    let needed = wanted.iter().any(|(id, _)| program.needed_for_planning(*id));
-    let can_fold = operator.reads_only_shapes() || inputs.iter().flatten().all(|input| input.known.is_some());
-    if can_fold && needed && elements > FOLD_LIMIT {
+    let reads_only_shapes = operator.reads_only_shapes();
+    let plan_known = reads_only_shapes || inputs.iter().flatten().all(|input| input.known.is_some());
+    if plan_known && needed && elements > FOLD_LIMIT {
         return Err(invalid(format!(
             "its {elements} elements are needed to plan the launches, more than {FOLD_LIMIT}"
         )));
     }
-    let folded = if can_fold && elements > 0 && (needed || elements <= FOLD_ELEMENTS) {
-        let hollow: Vec<Option<HostTensor>> = if operator.reads_only_shapes() {
-            inputs
-                .iter()
-                .map(|i| i.map(|i| HostTensor::hollow(i.ty.clone())))
-                .collect()
-        } else {
-            inputs.iter().map(|i| i.and_then(|i| i.known.clone())).collect()
+    let fold = plan_known && elements > 0 && (needed || reads_only_shapes || elements <= FOLD_ELEMENTS);
+    let folded = if fold {
+        let tensor = |input: &Value| match &input.known {
+            Some(known) if !reads_only_shapes => known.clone(),
+            _ => HostTensor::hollow(input.ty.clone()),
         };
-        let known: Vec<Option<&HostTensor>> = hollow.iter().map(Option::as_ref).collect();
-        Some(operator.evaluate(&known).map_err(invalid)?)
+        let tensors: Vec<Option<HostTensor>> = inputs.iter().map(|input| input.map(tensor)).collect();
+        let tensors: Vec<Option<&HostTensor>> = tensors.iter().map(Option::as_ref).collect();
+        operator.evaluate(&tensors).map_err(invalid)?
     } else {
-        None
+        Vec::new()
     };
 
-    let results: Vec<(ValueId, Value)> = wanted
-        .into_iter()
-        .enumerate()
-        .map(|(_, (id, ty))| (id, ty.clone()))
-        .map(|(id, ty)| {
-            let output = node.outputs.iter().position(|o| *o == Some(id)).unwrap_or(0);
-            let known = if ty.elements() == 0 {
-                Some(HostTensor::zeros(ty.clone()))
-            } else {
-                folded.as_ref().and_then(|tensors| tensors.get(output).cloned())
-            };
-            (id, Value { ty, known })
-        })
-        .collect();
-    for (id, value) in results {
-        if let Some(known) = &value.known
-            && *known.ty() != value.ty
-        {
-            let reason = format!("computes {}, but inferred {}", known.ty(), value.ty);
-            return Err(program.invalid(index, reason));
+    for (output, (id, ty)) in node.outputs.iter().zip(&types).enumerate() {
+        let Some(id) = *id else { continue };
+        let known = empty(ty).or_else(|| folded.get(output).cloned());
+        if let Some(known) = known.as_ref().filter(|known| known.ty() != ty) {
+            return Err(invalid(format!("computes {}, but inferred {ty}", known.ty())));
         }
-        values[id.0 as usize] = Some(value);
+        inferred.values[id.0 as usize] = Some(Value {
+            ty: ty.clone(),
+            known,
+        });
     }
+    inferred.types.push(types);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Runs a program on a device.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::instance::{Constants, Instance};
 use super::{Buffer, DeviceContext, DeviceKind, Queue};
@@ -88,8 +89,6 @@ pub struct Executor {
     constants: Constants,
     arena: Option<Buffer>,
     fault: Arc<Buffer>,
-    /// Runs the graph as written for input shapes that a fused operator refuses; made when first needed.
-    as_written: Option<Box<Executor>>,
     program: Arc<Program>,
     options: ExecutorOptions,
     queue: Queue,
@@ -127,7 +126,6 @@ impl Executor {
             constants: Constants::default(),
             arena: None,
             fault,
-            as_written: None,
             program,
             options,
             queue: Queue::new(context, false)?,
@@ -147,15 +145,10 @@ impl Executor {
     /// Device memory held now.
     pub fn memory(&self) -> MemoryUse {
         let plans = self.plans.iter().filter_map(|planned| planned.instance.as_ref());
-        let as_written = self
-            .as_written
-            .as_ref()
-            .map(|executor| executor.memory())
-            .unwrap_or_default();
         MemoryUse {
-            constants: as_written.constants + self.constants.bytes(),
-            arena: as_written.arena + self.arena.as_ref().map_or(0, |arena| arena.bytes() as u64),
-            plans: as_written.plans + plans.map(Instance::own_bytes).sum::<u64>() + self.fault.bytes() as u64,
+            constants: self.constants.bytes(),
+            arena: self.arena.as_ref().map_or(0, |arena| arena.bytes() as u64),
+            plans: plans.map(Instance::own_bytes).sum::<u64>() + self.fault.bytes() as u64,
         }
     }
 
@@ -170,27 +163,12 @@ impl Executor {
             .iter()
             .map(|shape| InputView { shape, bytes: &[] })
             .collect();
-        self.ready(&inputs)?
-            .map_or(Ok(()), |as_written| as_written.prepare(shapes))
+        self.ready(&inputs)
     }
 
     /// Runs the program and gives the outputs to `outputs`.
     pub fn run(&mut self, inputs: &[InputView<'_>], outputs: &mut dyn OutputSink) -> Result<()> {
-        if let Some(as_written) = self.ready(inputs)? {
-            return as_written.run(inputs, outputs);
-        }
-        let Planned { plan, instance, .. } = &self.plans[0];
-        let Some(instance) = instance else {
-            unreachable!("ready has just made it")
-        };
-        let run = Run {
-            program: &self.program,
-            plan,
-            instance,
-            queue: &self.queue,
-            fault: &self.fault,
-        };
-        run.run(inputs, outputs)
+        self.ready_run(inputs)?.run(inputs, outputs)
     }
 
     /// Runs the program on host tensors.
@@ -207,47 +185,42 @@ impl Executor {
 
     /// Runs once on a queue with timestamps and says how long each step took. The outputs are dropped.
     pub fn profile(&mut self, inputs: &[InputView<'_>]) -> Result<Vec<StepTime>> {
-        if let Some(as_written) = self.ready(inputs)? {
-            return as_written.profile(inputs);
+        let queue = Queue::new(Arc::clone(self.queue.context()), true)?;
+        let run = self.ready_run(inputs)?;
+        Run { queue: &queue, ..run }.profile(inputs)
+    }
+
+    /// Uploads the inputs, then runs all steps this many times and says how long that took.
+    pub(crate) fn time_steps(&mut self, inputs: &[InputView<'_>], repeats: u32) -> Result<Duration> {
+        let run = self.ready_run(inputs)?;
+        run.check_inputs(inputs)?;
+        let _finish = FinishOnDrop(run.queue);
+        run.upload(inputs)?;
+        run.queue.finish()?;
+        let started = Instant::now();
+        for _ in 0..repeats {
+            run.enqueue()?;
         }
+        run.queue.finish()?;
+        Ok(started.elapsed())
+    }
+
+    fn ready_run(&mut self, inputs: &[InputView<'_>]) -> Result<Run<'_>> {
+        self.ready(inputs)?;
         let Planned { plan, instance, .. } = &self.plans[0];
         let Some(instance) = instance else {
             unreachable!("ready has just made it")
         };
-        let queue = Queue::new(Arc::clone(self.queue.context()), true)?;
-        let run = Run {
-            program: &self.program,
+        Ok(Run {
             plan,
             instance,
-            queue: &queue,
+            queue: &self.queue,
             fault: &self.fault,
-        };
-        run.profile(inputs)
+        })
     }
 
-    /// Puts a plan with an instance for these inputs' shapes at the front of the cache; or gives the executor that runs
-    /// the graph as written, where a fused operator refuses these shapes.
-    fn ready(&mut self, inputs: &[InputView<'_>]) -> Result<Option<&mut Self>> {
-        let knows = |executor: &Self| executor.plans.iter().any(|planned| planned.is_for(inputs));
-        if !self.as_written.as_deref().is_some_and(knows) {
-            match (self.ready_as_compiled(inputs), self.program.as_written()) {
-                (Err(Error::Invalid { .. }), Some(program)) => self.make_as_written(&Arc::clone(program))?,
-                (ready, _) => return ready.map(|()| None),
-            }
-        }
-        Ok(self.as_written.as_deref_mut())
-    }
-
-    fn make_as_written(&mut self, program: &Arc<Program>) -> Result<()> {
-        if self.as_written.is_none() {
-            let context = Arc::clone(self.queue.context());
-            let executor = Self::with_options(context, Arc::clone(program), self.options.clone())?;
-            self.as_written = Some(Box::new(executor));
-        }
-        Ok(())
-    }
-
-    fn ready_as_compiled(&mut self, inputs: &[InputView<'_>]) -> Result<()> {
+    /// Puts a plan with an instance for these inputs' shapes at the front of the cache.
+    fn ready(&mut self, inputs: &[InputView<'_>]) -> Result<()> {
         match self.plans.iter().position(|planned| planned.is_for(inputs)) {
             Some(0) => {}
             Some(index) => self.plans[..=index].rotate_right(1),
@@ -313,7 +286,6 @@ const FLUSH_EVERY: usize = 32;
 
 /// One run.
 struct Run<'e> {
-    program: &'e Program,
     plan: &'e Plan,
     instance: &'e Instance,
     queue: &'e Queue,
@@ -326,6 +298,12 @@ impl Run<'_> {
         // Whatever happens below, an error or a panic in `outputs`: the inputs' bytes outlive the uploads.
         let _finish = FinishOnDrop(self.queue);
         self.upload(inputs)?;
+        self.enqueue()?;
+        self.check_fault()?;
+        self.download(inputs, outputs)
+    }
+
+    fn enqueue(&self) -> Result<()> {
         let flush = self.queue.context().traits().kind == DeviceKind::Gpu;
         for index in 0..self.instance.len() {
             self.instance.enqueue(index, self.queue)?;
@@ -333,8 +311,7 @@ impl Run<'_> {
                 self.queue.flush()?;
             }
         }
-        self.check_fault()?;
-        self.download(inputs, outputs)
+        Ok(())
     }
 
     fn profile(&self, inputs: &[InputView<'_>]) -> Result<Vec<StepTime>> {
@@ -346,7 +323,7 @@ impl Run<'_> {
             .collect::<Result<Vec<_>>>()?;
         self.queue.finish()?;
         let time = |(index, event): (usize, &super::queue::Event)| {
-            let node = &self.program.graph().nodes[self.plan.step_nodes[index]];
+            let node = self.plan.node(self.plan.step_nodes[index]);
             Ok(StepTime {
                 node: node.name.clone(),
                 op: node.qualified_op(),
@@ -361,9 +338,8 @@ impl Run<'_> {
         for (index, (input, planned)) in inputs.iter().zip(&self.plan.inputs).enumerate() {
             let (given, wanted) = (input.bytes.len(), planned.ty.bytes());
             if given != wanted {
-                let id = self.program.graph().inputs[index];
                 return Err(Error::Invalid {
-                    node: self.program.graph().info(id).name.clone(),
+                    node: self.plan.input_name(index).to_owned(),
                     op: "input".to_owned(),
                     reason: format!("{given} bytes given, {} needs {wanted}", planned.ty),
                 });
@@ -400,7 +376,7 @@ impl Run<'_> {
         let Some(&(node, length)) = code.checked_sub(1).and_then(|fault| self.plan.faults.get(fault)) else {
             return Ok(());
         };
-        let node = &self.program.graph().nodes[node];
+        let node = self.plan.node(node);
         Err(Error::IndexOutOfRange {
             node: node.name.clone(),
             op: node.qualified_op(),
@@ -413,9 +389,8 @@ impl Run<'_> {
         for (index, output) in self.plan.outputs.iter().enumerate() {
             let target = outputs.output(index, &output.ty)?;
             if target.len() != output.ty.bytes() {
-                let id = self.program.graph().outputs[index];
                 return Err(Error::Invalid {
-                    node: self.program.graph().info(id).name.clone(),
+                    node: self.plan.output_name(index).to_owned(),
                     op: "output".to_owned(),
                     reason: format!(
                         "room for {} bytes, {} needs {}",

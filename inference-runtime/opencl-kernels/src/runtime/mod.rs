@@ -16,6 +16,7 @@ mod memory;
 mod programs;
 mod queue;
 mod traits;
+mod transfer;
 
 use buffer::Buffer;
 use kernel::Kernel;
@@ -28,4 +29,6 @@ pub use disk_cache::DiskCache;
 pub use executor::{Executor, ExecutorOptions, InputView, MemoryUse, OutputSink, StepTime};
 pub use memory::DeviceMemory;
 pub use programs::Programs;
+pub(crate) use transfer::transfer_times;
+
 pub use traits::{DeviceKind, DeviceTraits};

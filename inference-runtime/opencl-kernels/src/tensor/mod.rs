@@ -1,10 +1,14 @@
 //! Element types, shapes and tensors in host memory.
 
+mod compare;
 mod dtype;
 mod host;
+mod sample;
 
+pub use compare::{Tolerance, difference};
 pub use dtype::DType;
 pub use host::HostTensor;
+pub use sample::{numbers, sample};
 
 /// Extent per axis, outermost first; row-major and dense. A scalar has no axes.
 pub type Shape = Vec<usize>;

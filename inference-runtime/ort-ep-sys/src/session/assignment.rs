@@ -32,7 +32,9 @@ pub fn assignment(session: &ort::session::Session) -> Result<Vec<AssignedSubgrap
     let mut subgraphs: *const *const ort_sys::OrtEpAssignedSubgraph = ptr::null();
     let mut count = 0;
     // SAFETY: the session is alive as long as the borrow; both out-pointers are valid for the call.
-    check(unsafe { (api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &raw mut subgraphs, &raw mut count) })?;
+    check(unsafe {
+        (api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &raw mut subgraphs, &raw mut count)
+    })?;
     (0..count)
         .map(|i| {
             // SAFETY: the runtime answered `count` valid pointers, owned by the session.
@@ -40,7 +42,9 @@ pub fn assignment(session: &ort::session::Session) -> Result<Vec<AssignedSubgrap
             let mut nodes: *const *const ort_sys::OrtEpAssignedNode = ptr::null();
             let mut node_count = 0;
             // SAFETY: `subgraph` lives as long as the session; both out-pointers are valid for the call.
-            check(unsafe { (api.EpAssignedSubgraph_GetNodes)(subgraph, &raw mut nodes, &raw mut node_count) })?;
+            check(unsafe {
+                (api.EpAssignedSubgraph_GetNodes)(subgraph, &raw mut nodes, &raw mut node_count)
+            })?;
             let nodes = (0..node_count)
                 .map(|j| {
                     // SAFETY: as above, `node_count` valid pointers owned by the session.

@@ -19,6 +19,10 @@ pub fn device_metadata(device: &ort::device::Device<'_>) -> Vec<(String, String)
     // SAFETY: `pairs` is alive; the three out-pointers are valid for the call.
     unsafe { (api.GetKeyValuePairs)(pairs, &raw mut keys, &raw mut values, &raw mut count) };
     // SAFETY: `count` valid NUL-terminated strings in each array, owned by `pairs`.
-    let text = |list: *const *const c_char, i| unsafe { CStr::from_ptr(*list.add(i)) }.to_string_lossy().into_owned();
+    let text = |list: *const *const c_char, i| {
+        unsafe { CStr::from_ptr(*list.add(i)) }
+            .to_string_lossy()
+            .into_owned()
+    };
     (0..count).map(|i| (text(keys, i), text(values, i))).collect()
 }

@@ -7,7 +7,7 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a Vec takes every write, and a str is always representable");
 }
 
-/// Appends a number; what JSON proper cannot say is written as Python and RapidJSON read it: `NaN`, `Infinity`.
+/// Appends a number; what JSON proper cannot say is written as Python and `RapidJSON` read it: `NaN`, `Infinity`.
 pub(crate) fn float32(out: &mut Vec<u8>, value: f32) {
     if value.is_finite() {
         // Through serde_json: the shortest text that reads back as the same f32.

@@ -1,6 +1,6 @@
 //! A model's configuration as Triton's clients read it.
 //!
-//! Only what is true is said: clients act on the mere presence of a key (`sequence_batching` alone turns perf_analyzer
+//! Only what is true is said: clients act on the mere presence of a key (`sequence_batching` alone turns `perf_analyzer`
 //! to sequences), so an absent feature has none.
 
 use afterglow_proto::inference as proto;

@@ -53,11 +53,8 @@ pub(crate) fn request(origin: Origin, parameters: &[(String, Value)]) -> Result<
                     return Err(sequences());
                 }
             }
-            "sequence_start" | "sequence_end" => {
-                if bool(key, value)? {
-                    return Err(sequences());
-                }
-            }
+            "sequence_start" | "sequence_end" if !bool(key, value)? => {}
+            "sequence_start" | "sequence_end" => return Err(sequences()),
             "triton_enable_empty_final_response" if origin == Origin::Grpc => {
                 understood.final_response_marker = bool(key, value)?;
             }

@@ -89,3 +89,77 @@ impl Operator for Gather {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(data: HostTensor, indices: HostTensor, axis: i64) -> Case {
+        let (dtype, rank) = (data.dtype(), data.shape().len() + indices.shape().len() - 1);
+        let case = Case::new("Gather", 13).attr("axis", Attribute::Int(axis));
+        case.input(data).input(indices).output(dtype, rank)
+    }
+
+    #[test]
+    fn rows_are_looked_up_in_any_order_and_from_the_back() {
+        let table = HostTensor::f32([3, 2], &[1.0, 1.2, 2.3, 3.4, 4.5, 5.7]);
+        let indices = HostTensor::i64([2, 2], &[0, 1, -2, 2]);
+        let expected = [1.0, 1.2, 2.3, 3.4, 2.3, 3.4, 4.5, 5.7];
+        assert_eq!(
+            case(table, indices, 0).check(),
+            [HostTensor::f32([2, 2, 2], &expected)]
+        );
+    }
+
+    #[test]
+    fn a_single_index_removes_the_axis() {
+        let table = HostTensor::i32([2, 3], &[1, 2, 3, 4, 5, 6]);
+        let column = case(table, HostTensor::i32([], &[-1]), -1).check();
+        assert_eq!(column, [HostTensor::i32([2], &[3, 6])]);
+    }
+
+    #[test]
+    fn every_axis_element_size_and_index_type_is_gathered() {
+        for dtype in EVERY_SIZE {
+            for axis in 0..3 {
+                let data = numbered(dtype, &[4, 5, 8]);
+                case(data.clone(), HostTensor::i64([3], &[3, -4, 0]), axis).check();
+                case(data, HostTensor::i32([2, 1, 2], &[1, 1, -1, 2]), axis).check();
+            }
+            case(numbered(dtype, &[7]), HostTensor::i64([5], &[6, 0, 3, 3, -7]), 0).check();
+            case(numbered(dtype, &[3, 2]), HostTensor::i64([0], &[]), 0).check();
+            case(numbered(dtype, &[3, 0]), HostTensor::i64([2], &[0, 1]), 0).check();
+            let eight = numbered(dtype, &[2, 3, 2, 3, 2, 3, 2, 3]);
+            case(eight, HostTensor::i64([2], &[1, 0]), 4).check();
+        }
+    }
+
+    #[test]
+    fn indices_may_be_constants() {
+        let picked = Case::new("Gather", 1)
+            .input(HostTensor::f32([3], &[5.0, 6.0, 7.0]))
+            .constant(HostTensor::i64([2], &[2, 0]))
+            .check();
+        assert_eq!(picked, [HostTensor::f32([2], &[7.0, 5.0])]);
+    }
+
+    #[test]
+    fn an_index_out_of_range_fails_the_run() {
+        for index in [3, -4, i64::MAX, i64::MIN] {
+            let indices = HostTensor::i64([2], &[0, index]);
+            let refusal = case(numbered(DType::F32, &[3, 2]), indices, 0)
+                .refusal()
+                .to_string();
+            let expected = format!("index {index} is out of range for an axis of length 3");
+            assert!(refusal.contains(&expected), "{refusal}");
+        }
+        let nothing = case(numbered(DType::F32, &[0, 2]), HostTensor::i64([1], &[0]), 0).refusal();
+        assert!(
+            nothing.to_string().contains("1 indices into the empty axis 0"),
+            "{nothing}"
+        );
+    }
+}

@@ -87,3 +87,76 @@ impl Operator for GatherElements {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(data: HostTensor, indices: HostTensor, axis: i64) -> Case {
+        let case = Case::new("GatherElements", 13).attr("axis", Attribute::Int(axis));
+        case.input(data).input(indices)
+    }
+
+    /// Indices all over an axis, negative ones too.
+    fn spread(shape: &[usize], length: usize) -> HostTensor {
+        let length = length as i64;
+        let count = shape.iter().product::<usize>() as i64;
+        let values: Vec<i64> = (0..count)
+            .map(|i| (i * 7 + i / 5) % (2 * length) - length)
+            .collect();
+        HostTensor::i64(shape, &values)
+    }
+
+    #[test]
+    fn the_specification_s_examples_hold() {
+        let data = HostTensor::i32([2, 2], &[1, 2, 3, 4]);
+        let gathered = case(data, HostTensor::i64([2, 2], &[0, 0, 1, 0]), 1).check();
+        assert_eq!(gathered, [HostTensor::i32([2, 2], &[1, 1, 4, 3])]);
+        let data = HostTensor::i32([3, 3], &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let gathered = case(data, HostTensor::i32([2, 3], &[1, 2, 0, 2, 0, 0]), 0).check();
+        assert_eq!(gathered, [HostTensor::i32([2, 3], &[4, 8, 3, 7, 2, 3])]);
+    }
+
+    #[test]
+    fn every_axis_rank_and_element_size_is_gathered() {
+        for dtype in EVERY_SIZE {
+            for axis in 0..3 {
+                let mut shape = [3, 4, 5];
+                shape[axis as usize] = 7;
+                case(
+                    numbered(dtype, &[3, 4, 5]),
+                    spread(&shape, [3, 4, 5][axis as usize]),
+                    axis,
+                )
+                .check();
+            }
+            case(numbered(dtype, &[9]), spread(&[4], 9), -1).check();
+            case(numbered(dtype, &[3, 4]), spread(&[2, 3], 3), 0).check();
+            case(numbered(dtype, &[3, 0]), HostTensor::i64([2, 0], &[]), 0).check();
+            let eight = numbered(dtype, &[2, 3, 2, 3, 2, 3, 2, 3]);
+            case(eight, spread(&[2, 2, 2, 3, 4, 3, 1, 3], 2), 4).check();
+        }
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        let refusal = |indices, axis| {
+            case(numbered(DType::F32, &[3, 4]), indices, axis)
+                .refusal()
+                .to_string()
+        };
+        let beside = refusal(HostTensor::i64([1, 5], &[0; 5]), 0);
+        assert!(
+            beside.contains("indices int64[1, 5] along axis 0 of float32[3, 4]"),
+            "{beside}"
+        );
+        let beyond = refusal(HostTensor::i64([1, 2], &[0, -5]), 1);
+        assert!(
+            beyond.contains("index -5 is out of range for an axis of length 4"),
+            "{beyond}"
+        );
+    }
+}

@@ -179,3 +179,97 @@ impl Operator for GatherNd {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(data: HostTensor, shape: &[usize], indices: &[i64], batch_axes: usize) -> Case {
+        let depth = shape[shape.len() - 1];
+        let rank = shape.len() + data.shape().len() - depth - 1 - batch_axes;
+        let dtype = data.dtype();
+        Case::new("GatherND", 13)
+            .attr("batch_dims", Attribute::Int(batch_axes as i64))
+            .input(data)
+            .input(HostTensor::i64(shape, indices))
+            .output(dtype, rank)
+    }
+
+    #[test]
+    fn the_specification_s_examples_hold() {
+        let square = HostTensor::i32([2, 2], &[0, 1, 2, 3]);
+        let cube = HostTensor::i32([2, 2, 2], &[0, 1, 2, 3, 4, 5, 6, 7]);
+        let values = |case: Case| case.check().remove(0).to_i32().unwrap();
+        assert_eq!(values(case(square.clone(), &[2, 2], &[0, 0, 1, 1], 0)), [0, 3]);
+        assert_eq!(values(case(square, &[2, 1], &[1, 0], 0)), [2, 3, 0, 1]);
+        assert_eq!(
+            values(case(cube.clone(), &[2, 2], &[0, 1, 1, 0], 0)),
+            [2, 3, 4, 5]
+        );
+        assert_eq!(
+            values(case(cube.clone(), &[2, 1, 2], &[0, 1, 1, 0], 0)),
+            [2, 3, 4, 5]
+        );
+        assert_eq!(values(case(cube, &[2, 1], &[1, 0], 1)), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn every_depth_and_element_size_is_gathered() {
+        for dtype in EVERY_SIZE {
+            let data = numbered(dtype, &[3, 4, 8]);
+            case(data.clone(), &[4, 1], &[2, -3, 0, 1], 0).check();
+            case(data.clone(), &[2, 2], &[2, -4, 0, 3], 0).check();
+            case(data.clone(), &[1, 3], &[-1, 3, -8], 0).check();
+            case(data.clone(), &[3, 2, 1], &[0, 3, 1, -1, 2, 2], 1).check();
+            case(
+                data.clone(),
+                &[3, 4, 1],
+                &[0, 1, 2, 3, 4, 5, 6, 7, -1, -2, -3, -4],
+                2,
+            )
+            .check();
+            case(data, &[0, 2], &[], 0).check();
+            let eight = numbered(dtype, &[2, 1, 2, 1, 2, 1, 2, 3]);
+            case(
+                eight,
+                &[2, 8],
+                &[1, 0, 1, 0, 1, 0, 1, 2, 0, 0, -1, 0, -2, 0, 1, -3],
+                0,
+            )
+            .check();
+        }
+    }
+
+    #[test]
+    fn each_index_of_a_tuple_has_its_own_range() {
+        let refusal = |indices: &[i64]| {
+            let case = case(numbered(DType::F32, &[3, 5]), &[1, 2], indices, 0);
+            case.refusal().to_string()
+        };
+        assert!(refusal(&[3, 0]).contains("index 3 is out of range for an axis of length 3"));
+        assert!(refusal(&[0, -6]).contains("index -6 is out of range for an axis of length 5"));
+    }
+
+    #[test]
+    fn tuples_that_do_not_fit_are_refused() {
+        let refusal = case(numbered(DType::F32, &[3, 5]), &[2, 2, 1], &[0; 4], 1)
+            .refusal()
+            .to_string();
+        assert!(
+            refusal.contains("indices int64[2, 2, 1] into float32[3, 5] with 1 batch axes"),
+            "{refusal}"
+        );
+        let refusal = Case::new("GatherND", 13)
+            .attr("batch_dims", Attribute::Int(1))
+            .input(numbered(DType::F32, &[3]))
+            .input(HostTensor::i64([3, 1], &[0; 3]))
+            .refusal();
+        assert!(
+            refusal.to_string().contains("batch_dims 1 for inputs of 1 axes"),
+            "{refusal}"
+        );
+    }
+}

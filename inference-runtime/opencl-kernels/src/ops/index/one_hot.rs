@@ -93,3 +93,71 @@ impl Operator for OneHot {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(indices: HostTensor, depth: HostTensor, values: HostTensor, axis: i64) -> Case {
+        let (dtype, rank) = (values.dtype(), indices.shape().len() + 1);
+        let case = Case::new("OneHot", 11).attr("axis", Attribute::Int(axis));
+        case.input(indices)
+            .constant(depth)
+            .input(values)
+            .output(dtype, rank)
+    }
+
+    #[test]
+    fn indices_are_hot_where_they_point_and_nowhere_if_that_is_outside() {
+        let indices = HostTensor::i64([5], &[0, 1, -1, 5, -6]);
+        let hot = case(
+            indices,
+            HostTensor::i64([], &[3]),
+            HostTensor::f32([2], &[2.0, 7.0]),
+            -1,
+        )
+        .check();
+        let expected = [
+            7.0, 2.0, 2.0, 2.0, 7.0, 2.0, 2.0, 2.0, 7.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0,
+        ];
+        assert_eq!(hot, [HostTensor::f32([5, 3], &expected)]);
+    }
+
+    #[test]
+    fn every_axis_element_and_index_type_is_made_hot() {
+        for dtype in EVERY_SIZE {
+            for axis in -3..3 {
+                let indices = HostTensor::i32([2, 3], &[0, 1, -2, 3, -4, 9]);
+                case(indices, HostTensor::f32([1], &[4.0]), numbered(dtype, &[2]), axis).check();
+            }
+            case(
+                HostTensor::i64([], &[1]),
+                HostTensor::i32([], &[2]),
+                numbered(dtype, &[2]),
+                0,
+            )
+            .check();
+            let none = HostTensor::i64([0], &[]);
+            case(none, HostTensor::i64([1], &[2]), numbered(dtype, &[2]), 0).check();
+        }
+    }
+
+    #[test]
+    fn depths_without_room_are_refused() {
+        let refusal = |depth: HostTensor| {
+            let case = case(
+                HostTensor::i64([1], &[0]),
+                depth,
+                HostTensor::f32([2], &[0.0, 1.0]),
+                -1,
+            );
+            case.refusal().to_string()
+        };
+        assert!(refusal(HostTensor::i64([], &[0])).contains("a depth of [0]"));
+        assert!(refusal(HostTensor::i64([2], &[1, 2])).contains("a depth of [1, 2]"));
+        assert!(refusal(HostTensor::f32([], &[-1.0])).contains("a depth of [-1]"));
+    }
+}

@@ -169,3 +169,147 @@ impl Operator for ScatterElements {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::{Case, tensor};
+
+    fn case(data: HostTensor, indices: HostTensor, updates: HostTensor, axis: i64) -> Case {
+        let case = Case::new("ScatterElements", 18).attr("axis", Attribute::Int(axis));
+        case.input(data).input(indices).input(updates)
+    }
+
+    fn reducing(case: Case, reduction: &str) -> Case {
+        case.attr("reduction", Attribute::String(reduction.to_owned()))
+    }
+
+    /// Indices with many duplicates, negative ones too.
+    fn crowded(shape: &[usize], length: usize) -> HostTensor {
+        let length = length as i64;
+        let count = shape.iter().product::<usize>() as i64;
+        let values: Vec<i64> = (0..count)
+            .map(|i| (i * i + i / 3) % (2 * length) - length)
+            .collect();
+        HostTensor::i64(shape, &values)
+    }
+
+    #[test]
+    fn the_specification_s_examples_hold() {
+        let updates = HostTensor::f32([2, 3], &[1.0, 1.1, 1.2, 2.0, 2.1, 2.2]);
+        let indices = HostTensor::i64([2, 3], &[1, 0, 2, 0, 2, 1]);
+        let scattered = case(HostTensor::f32([3, 3], &[0.0; 9]), indices, updates, 0).check();
+        let expected = [2.0, 1.1, 0.0, 1.0, 0.0, 2.2, 0.0, 2.1, 1.2];
+        assert_eq!(scattered, [HostTensor::f32([3, 3], &expected)]);
+
+        let data = HostTensor::f32([1, 5], &[1.0, 2.0, 3.0, 4.0, 5.0]);
+        let updates = HostTensor::f32([1, 2], &[1.1, 2.1]);
+        let indices = HostTensor::i64([1, 2], &[1, 1]);
+        let added = reducing(case(data, indices, updates, 1), "add").check();
+        let expected = [1.0, 2.0 + 1.1 + 2.1, 3.0, 4.0, 5.0];
+        assert_eq!(added[0].to_f32().unwrap().len(), expected.len());
+        assert!((added[0].to_f32().unwrap()[1] - expected[1]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_last_of_several_updates_counts() {
+        let data = HostTensor::i32([6], &[0, 1, 2, 3, 4, 5]);
+        let updates = HostTensor::i32([3], &[10, 20, 30]);
+        let scattered = case(data, HostTensor::i32([3], &[1, 1, -1]), updates, 0).check();
+        assert_eq!(scattered, [HostTensor::i32([6], &[0, 20, 2, 3, 4, 30])]);
+        // Enough updates of one element for many work-groups to race.
+        let updates = HostTensor::i32([5000], &(0..5000).collect::<Vec<_>>());
+        let raced = case(
+            HostTensor::i32([2], &[0, 0]),
+            HostTensor::i64([5000], &[1; 5000]),
+            updates,
+            0,
+        );
+        assert_eq!(raced.check(), [HostTensor::i32([2], &[0, 4999])]);
+    }
+
+    #[test]
+    fn every_axis_rank_and_element_size_is_scattered() {
+        for dtype in EVERY_SIZE {
+            for axis in 0..3 {
+                let mut shape = [2, 4, 3];
+                shape[axis as usize] = 6;
+                let indices = crowded(&shape, [3, 4, 5][axis as usize]);
+                case(
+                    numbered(dtype, &[3, 4, 5]),
+                    indices,
+                    numbered(dtype, &shape),
+                    axis,
+                )
+                .check();
+            }
+            let none = numbered(dtype, &[0, 2]);
+            case(numbered(dtype, &[3, 2]), HostTensor::i64([0, 2], &[]), none, 0).check();
+            let eight = [2, 2, 2, 3, 4, 3, 1, 3];
+            let data = numbered(dtype, &[2, 3, 2, 3, 2, 3, 2, 3]);
+            case(data, crowded(&eight, 2), numbered(dtype, &eight), 4).check();
+        }
+        let old = Case::new("Scatter", 9)
+            .input(numbered(DType::F32, &[3]))
+            .input(HostTensor::i64([1], &[-1]));
+        let old = old.input(HostTensor::f32([1], &[9.0])).check();
+        assert_eq!(old, [HostTensor::f32([3], &[0.0, 1.0, 9.0])]);
+    }
+
+    #[test]
+    fn reductions_combine_in_order() {
+        for reduction in ["add", "mul", "max", "min"] {
+            for axis in [0, 1] {
+                let shape = [4, 3];
+                let indices = crowded(&shape, [5, 3][axis as usize]);
+                let floats = case(tensor(&[5, 3], 1), indices.clone(), tensor(&shape, 2), axis);
+                reducing(floats.within(0.0, 1e-6), reduction).check();
+                let (data, updates) = (numbered(DType::I32, &[5, 3]), numbered(DType::I32, &shape));
+                reducing(case(data, indices.clone(), updates, axis), reduction).check();
+                let (data, updates) = (numbered(DType::I64, &[5, 3]), numbered(DType::I64, &shape));
+                reducing(case(data, indices, updates, axis), reduction).check();
+            }
+        }
+        let line = |reduction| {
+            let data = HostTensor::i64([3], &[2, 3, 4]);
+            let (indices, updates) = (
+                HostTensor::i64([3], &[0, 0, 2]),
+                HostTensor::i64([3], &[5, -1, 3]),
+            );
+            reducing(case(data, indices, updates, 0), reduction)
+                .check()
+                .remove(0)
+                .to_i64()
+                .unwrap()
+        };
+        assert_eq!(line("add"), [6, 3, 7]);
+        assert_eq!(line("mul"), [-10, 3, 12]);
+        assert_eq!(line("max"), [5, 3, 4]);
+        assert_eq!(line("min"), [-1, 3, 3]);
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        let given = |indices: HostTensor, updates: &[usize]| {
+            let updates = numbered(DType::F32, updates);
+            case(numbered(DType::F32, &[3]), indices, updates, 0)
+        };
+        let refusal = |case: Case| case.refusal().to_string();
+        let beyond = || given(HostTensor::i64([2], &[0, 3]), &[2]);
+        assert!(refusal(beyond()).contains("index 3 is out of range for an axis of length 3"));
+        assert!(
+            refusal(reducing(beyond(), "add")).contains("index 3 is out of range for an axis of length 3")
+        );
+        let uneven = refusal(given(HostTensor::i64([2], &[0, 1]), &[3]));
+        assert!(
+            uneven.contains("updates float32[3] at indices int64[2] of float32[3]"),
+            "{uneven}"
+        );
+        let half = numbered(DType::F16, &[1]);
+        let half = case(half.clone(), HostTensor::i64([1], &[0]), half, 0);
+        assert!(refusal(reducing(half, "add")).contains("input 0 is float16"));
+        assert!(refusal(reducing(beyond(), "mean")).contains("reduction 'mean'"));
+    }
+}

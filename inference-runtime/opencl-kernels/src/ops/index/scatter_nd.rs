@@ -146,3 +146,100 @@ impl Operator for ScatterNd {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::{Case, tensor};
+
+    fn case(data: HostTensor, indices: HostTensor, updates: HostTensor) -> Case {
+        Case::new("ScatterND", 18)
+            .input(data)
+            .input(indices)
+            .input(updates)
+    }
+
+    #[test]
+    fn the_specification_s_examples_hold() {
+        let data = HostTensor::i32([8], &[1, 2, 3, 4, 5, 6, 7, 8]);
+        let updates = HostTensor::i32([4], &[9, 10, 11, 12]);
+        let scattered = case(data, HostTensor::i64([4, 1], &[4, 3, 1, 7]), updates).check();
+        assert_eq!(scattered, [HostTensor::i32([8], &[1, 11, 3, 10, 9, 6, 7, 12])]);
+        let data = HostTensor::i32([3, 2], &[1, 2, 3, 4, 5, 6]);
+        let updates = HostTensor::i32([2, 2], &[7, 8, 9, 10]);
+        let rows = case(data, HostTensor::i64([2, 1], &[0, -1]), updates).check();
+        assert_eq!(rows, [HostTensor::i32([3, 2], &[7, 8, 3, 4, 9, 10])]);
+    }
+
+    #[test]
+    fn the_last_of_several_updates_counts() {
+        let data = HostTensor::i32([2, 4], &[0; 8]);
+        let updates = HostTensor::i32([3000, 4], &(0..12_000).collect::<Vec<_>>());
+        let raced = case(data, HostTensor::i64([3000, 1], &[1; 3000]), updates).check();
+        let last = [0, 0, 0, 0, 11_996, 11_997, 11_998, 11_999];
+        assert_eq!(raced, [HostTensor::i32([2, 4], &last)]);
+    }
+
+    #[test]
+    fn every_depth_and_element_size_is_scattered() {
+        for dtype in EVERY_SIZE {
+            let data = numbered(dtype, &[3, 4, 8]);
+            let updates = |shape: &[usize]| numbered(dtype, shape);
+            let indices = |shape: [usize; 2], values: &[i64]| HostTensor::i64(shape, values);
+            case(data.clone(), indices([2, 1], &[2, -3]), updates(&[2, 4, 8])).check();
+            case(
+                data.clone(),
+                indices([3, 2], &[2, -4, 0, 3, 2, 0]),
+                updates(&[3, 8]),
+            )
+            .check();
+            case(
+                data.clone(),
+                indices([2, 3], &[-1, 3, -8, 0, 0, 1]),
+                updates(&[2]),
+            )
+            .check();
+            case(data.clone(), indices([0, 1], &[]), updates(&[0, 4, 8])).check();
+            let nested = HostTensor::i64([2, 2, 1], &[0, 1, 0, 2]);
+            case(data, nested, updates(&[2, 2, 4, 8])).check();
+            let eight = numbered(dtype, &[2, 1, 2, 1, 2, 1, 2, 3]);
+            case(eight, indices([1, 8], &[1, 0, 1, 0, 1, 0, 1, -1]), updates(&[1])).check();
+        }
+    }
+
+    #[test]
+    fn reductions_combine_in_order() {
+        for reduction in ["add", "mul", "max", "min"] {
+            let reducing = |case: Case| {
+                let reduction = Attribute::String(reduction.to_owned());
+                case.attr("reduction", reduction).within(0.0, 1e-6).check()
+            };
+            let indices = HostTensor::i64([4, 1], &[2, 0, -1, 2]);
+            reducing(case(tensor(&[3, 70], 1), indices.clone(), tensor(&[4, 70], 2)));
+            let integers = |shape: &[usize]| numbered(DType::I64, shape);
+            reducing(case(integers(&[3, 2]), indices, integers(&[4, 2])));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        let refusal = |indices: HostTensor, updates: &[usize]| {
+            let updates = numbered(DType::F32, updates);
+            case(numbered(DType::F32, &[3, 5]), indices, updates)
+                .refusal()
+                .to_string()
+        };
+        let beyond = refusal(HostTensor::i64([1, 2], &[0, 5]), &[1]);
+        assert!(
+            beyond.contains("index 5 is out of range for an axis of length 5"),
+            "{beyond}"
+        );
+        let uneven = refusal(HostTensor::i64([1, 1], &[0]), &[1, 4]);
+        assert!(
+            uneven.contains("updates float32[1, 4] at indices int64[1, 1] of float32[3, 5]"),
+            "{uneven}"
+        );
+    }
+}

@@ -172,3 +172,77 @@ impl Operator for TopK {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::{Case, tensor};
+
+    fn case(data: HostTensor, k: i64, axis: i64, largest: bool) -> Case {
+        let (dtype, rank) = (data.dtype(), data.shape().len());
+        Case::new("TopK", 11)
+            .attr("axis", Attribute::Int(axis))
+            .attr("largest", Attribute::Int(i64::from(largest)))
+            .input(data)
+            .constant(HostTensor::i64([1], &[k]))
+            .output(dtype, rank)
+            .output(DType::I64, rank)
+    }
+
+    fn indices(data: &[f32], k: i64, largest: bool) -> Vec<i64> {
+        let line = HostTensor::f32([data.len()], data);
+        case(line, k, 0, largest).check().remove(1).to_i64().unwrap()
+    }
+
+    #[test]
+    fn the_specification_s_example_holds() {
+        let data = HostTensor::f32(
+            [3, 4],
+            &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0],
+        );
+        let top = case(data, 3, 1, true).check();
+        let values = [3.0, 2.0, 1.0, 7.0, 6.0, 5.0, 11.0, 10.0, 9.0];
+        assert_eq!(top[0], HostTensor::f32([3, 3], &values));
+        assert_eq!(top[1], HostTensor::i64([3, 3], &[3, 2, 1, 3, 2, 1, 3, 2, 1]));
+    }
+
+    #[test]
+    fn among_equals_the_first_comes_first() {
+        assert_eq!(
+            indices(&[1.0, 2.0, 2.0, -0.0, 0.0, 2.0], 6, true),
+            [1, 2, 5, 0, 3, 4]
+        );
+        assert_eq!(indices(&[1.0, 2.0, 2.0, -0.0, 0.0, 2.0], 4, false), [3, 4, 0, 1]);
+    }
+
+    #[test]
+    fn what_is_no_number_comes_last() {
+        let odd = [1.0, f32::NAN, 3.0, f32::NEG_INFINITY, f32::INFINITY, f32::NAN];
+        assert_eq!(indices(&odd, 6, true), [4, 2, 0, 3, 1, 5]);
+        assert_eq!(indices(&odd, 6, false), [3, 0, 2, 4, 1, 5]);
+    }
+
+    #[test]
+    fn every_axis_and_type_is_ranked() {
+        for axis in -3..3 {
+            case(tensor(&[5, 7, 6], 3), 4, axis, true).check();
+        }
+        let values: Vec<i64> = (0..60).map(|i| i * 37 % 11 - 5).collect();
+        case(HostTensor::i64([3, 20], &values), 20, 1, false).check();
+        let narrow: Vec<i32> = values.iter().map(|&v| v as i32).collect();
+        case(HostTensor::i32([20, 3], &narrow), 5, 0, true).check();
+        case(tensor(&[300], 4), 10, 0, true).check();
+        case(tensor(&[3], 5), 0, 0, true).check();
+        let old = Case::new("TopK", 1)
+            .attr("k", Attribute::Int(2))
+            .input(tensor(&[4], 6));
+        old.output(DType::F32, 1).output(DType::I64, 1).check();
+    }
+
+    #[test]
+    fn more_than_there_is_is_refused() {
+        let refusal = case(tensor(&[3], 5), 4, 0, true).refusal().to_string();
+        assert!(refusal.contains("the top 4 of 3"), "{refusal}");
+    }
+}

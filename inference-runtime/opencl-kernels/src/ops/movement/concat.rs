@@ -98,3 +98,67 @@ impl Operator for Concat {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(axis: i64, inputs: impl IntoIterator<Item = HostTensor>) -> Case {
+        let case = Case::new("Concat", 13).attr("axis", Attribute::Int(axis));
+        inputs.into_iter().fold(case, Case::input)
+    }
+
+    #[test]
+    fn tensors_follow_each_other_along_the_axis() {
+        let upper = HostTensor::f32([1, 2], &[1.0, 2.0]);
+        let lower = HostTensor::f32([2, 2], &[3.0, 4.0, 5.0, 6.0]);
+        let rows = case(0, [upper, lower.clone()]).check().remove(0);
+        assert_eq!(rows, HostTensor::f32([3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        let column = HostTensor::f32([2, 1], &[8.0, 9.0]);
+        let columns = case(-1, [lower, column]).check().remove(0);
+        assert_eq!(columns, HostTensor::f32([2, 3], &[3.0, 4.0, 8.0, 5.0, 6.0, 9.0]));
+    }
+
+    #[test]
+    fn every_axis_and_element_size_is_joined() {
+        for dtype in EVERY_SIZE {
+            for axis in 0..3 {
+                let parts = [1, 3, 0, 4].map(|extent| {
+                    let mut shape = [3, 5, 4];
+                    shape[axis] = extent;
+                    numbered(dtype, &shape)
+                });
+                case(axis as i64, parts).check();
+            }
+        }
+    }
+
+    #[test]
+    fn one_tensor_alone_or_beside_empty_ones_stays_itself() {
+        let only = numbered(DType::I64, &[2, 3]);
+        assert_eq!(case(0, [only.clone()]).check(), [only.clone()]);
+        let empty = numbered(DType::I64, &[0, 3]);
+        assert_eq!(
+            case(0, [empty.clone(), only.clone(), empty.clone()]).check(),
+            [only]
+        );
+        assert_eq!(case(0, [empty.clone(), empty.clone()]).check(), [empty]);
+    }
+
+    #[test]
+    fn constants_and_one_tensor_twice_are_joined_too() {
+        let tensor = numbered(DType::F32, &[2, 2]);
+        let joined = case(1, [tensor.clone()]).constant(tensor).check().remove(0);
+        assert_eq!(joined.shape(), [2, 4]);
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_are_refused() {
+        let refusal = case(0, [numbered(DType::F32, &[2, 3]), numbered(DType::F32, &[2, 4])]).refusal();
+        let expected = "input 1 of type float32[2, 4] cannot follow float32[2, 3] along axis 0";
+        assert!(refusal.to_string().contains(expected), "{refusal}");
+    }
+}

@@ -165,3 +165,79 @@ impl Operator for Blocks {
         StridedCopy::to_dense(&extents, &from, 0).emit(emitter, 0, 0, size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(op: &str, mode: &str, block: i64, input: HostTensor) -> Case {
+        Case::new(op, 28)
+            .attr("blocksize", Attribute::Int(block))
+            .attr("mode", Attribute::String(mode.to_owned()))
+            .input(input)
+    }
+
+    #[test]
+    fn channels_become_blocks_of_pixels_in_both_orders() {
+        // Eight channels of one row of two pixels, numbered 10 · channel + pixel.
+        let values: Vec<i32> = (0..8)
+            .flat_map(|channel| [channel * 10, channel * 10 + 1])
+            .collect();
+        let deep = HostTensor::i32([1, 8, 1, 2], &values);
+        let spread = |mode| {
+            case("DepthToSpace", mode, 2, deep.clone())
+                .check()
+                .remove(0)
+                .to_i32()
+                .unwrap()
+        };
+        let depth_first = [0, 20, 1, 21, 40, 60, 41, 61, 10, 30, 11, 31, 50, 70, 51, 71];
+        assert_eq!(spread("DCR"), depth_first);
+        let column_first = [0, 10, 1, 11, 20, 30, 21, 31, 40, 50, 41, 51, 60, 70, 61, 71];
+        assert_eq!(spread("CRD"), column_first);
+    }
+
+    #[test]
+    fn there_and_back_changes_nothing_for_every_element_size() {
+        for dtype in EVERY_SIZE {
+            for mode in ["DCR", "CRD"] {
+                for (block, shape) in [(1, [2, 3, 4, 5]), (2, [2, 3, 4, 6]), (3, [1, 2, 6, 3])] {
+                    let image = numbered(dtype, &shape);
+                    let deep = case("SpaceToDepth", mode, block, image.clone()).check().remove(0);
+                    assert_eq!(case("DepthToSpace", mode, block, deep).check(), [image]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_without_pixels_has_none_afterwards() {
+        let empty = case("DepthToSpace", "DCR", 2, numbered(DType::F32, &[1, 4, 0, 3])).check();
+        assert_eq!(empty[0].shape(), [1, 1, 0, 6]);
+    }
+
+    #[test]
+    fn shapes_that_do_not_divide_are_refused() {
+        let refusal = case("DepthToSpace", "DCR", 2, numbered(DType::F32, &[1, 6, 2, 2])).refusal();
+        assert!(
+            refusal
+                .to_string()
+                .contains("does not divide into blocks of 2 x 2"),
+            "{refusal}"
+        );
+        let refusal = case("SpaceToDepth", "DCR", 0, numbered(DType::F32, &[1, 6, 2, 2])).refusal();
+        assert!(refusal.to_string().contains("a block size of 0"), "{refusal}");
+        let old = Case::new("SpaceToDepth", 13)
+            .attr("blocksize", Attribute::Int(2))
+            .attr("mode", Attribute::String("CRD".to_owned()))
+            .input(numbered(DType::F32, &[1, 1, 2, 2]));
+        assert!(
+            old.refusal()
+                .to_string()
+                .contains("attribute 'mode' is not known here")
+        );
+    }
+}

@@ -86,6 +86,25 @@ pub(in crate::ops) fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
+/// A tensor whose elements tell where they are: their position as float32, or as a pattern of another type's size.
+#[cfg(test)]
+pub(in crate::ops) fn numbered(dtype: crate::tensor::DType, shape: &[usize]) -> HostTensor {
+    let ty = TensorType::new(dtype, shape);
+    let element = |i: usize| match dtype {
+        crate::tensor::DType::F32 => (i as f32).to_le_bytes().to_vec(),
+        _ => (i as u64).wrapping_mul(0x0101_0101_0101_0101).to_le_bytes()[..dtype.size()].to_vec(),
+    };
+    let bytes: Vec<u8> = (0..ty.elements()).flat_map(element).collect();
+    HostTensor::new(ty, bytes)
+}
+
+/// One element type of every size that there is.
+#[cfg(test)]
+pub(in crate::ops) const EVERY_SIZE: [crate::tensor::DType; 4] = {
+    use crate::tensor::DType::{BF16, F64, I8, U32};
+    [I8, BF16, U32, F64]
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,3 +83,52 @@ impl Operator for Expand {
         StridedCopy::to_dense(&output.shape, &from, 0).emit(emitter, 0, 0, size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(input: HostTensor, shape: &[i64]) -> Case {
+        let rank = input.shape().len().max(shape.len());
+        let dtype = input.dtype();
+        let wanted = HostTensor::i64([shape.len()], shape);
+        Case::new("Expand", 13)
+            .input(input)
+            .constant(wanted)
+            .output(dtype, rank)
+    }
+
+    #[test]
+    fn either_side_of_an_extent_may_be_one() {
+        let column = HostTensor::f32([3, 1], &[1.0, 2.0, 3.0]);
+        let expanded = case(column, &[2, 1, 2]).check();
+        let once = [1.0, 1.0, 2.0, 2.0, 3.0, 3.0];
+        assert_eq!(expanded, [HostTensor::f32([2, 3, 2], &[once, once].concat())]);
+    }
+
+    #[test]
+    fn every_rank_and_element_size_is_expanded() {
+        for dtype in EVERY_SIZE {
+            case(numbered(dtype, &[]), &[2, 3]).check();
+            case(numbered(dtype, &[1]), &[]).check();
+            case(numbered(dtype, &[1, 3]), &[0, 1]).check();
+            case(numbered(dtype, &[4, 1, 1, 8]), &[3, 1]).check();
+            case(numbered(dtype, &[2, 3]), &[2, 3]).check();
+            case(
+                numbered(dtype, &[1, 2, 1, 3, 1, 2, 1, 3]),
+                &[2, 1, 3, 1, 2, 1, 3, 1],
+            )
+            .check();
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_broadcast_are_refused() {
+        let refusal = case(numbered(DType::F32, &[2, 3]), &[2]).refusal().to_string();
+        assert!(refusal.contains("[2, 3] does not expand to [2]"), "{refusal}");
+        let refusal = case(numbered(DType::F32, &[1]), &[-1]).refusal().to_string();
+        assert!(refusal.contains("an extent to expand to is -1"), "{refusal}");
+    }
+}

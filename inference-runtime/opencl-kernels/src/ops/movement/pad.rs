@@ -351,3 +351,112 @@ impl Operator for Pad {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    const MODES: [&str; 4] = ["constant", "edge", "reflect", "wrap"];
+
+    fn case(input: HostTensor, mode: &str, pads: &[i64]) -> Case {
+        Case::new("Pad", 19)
+            .attr("mode", Attribute::String(mode.to_owned()))
+            .input(input)
+            .constant(HostTensor::i64([pads.len()], pads))
+    }
+
+    fn padded(mode: &str, before: i64, after: i64) -> Vec<f32> {
+        let line = HostTensor::f32([3], &[5.0, 6.0, 7.0]);
+        case(line, mode, &[before, after])
+            .check()
+            .remove(0)
+            .to_f32()
+            .unwrap()
+    }
+
+    #[test]
+    fn modes_take_their_elements_from_where_they_should() {
+        assert_eq!(padded("constant", 2, 1), [0.0, 0.0, 5.0, 6.0, 7.0, 0.0]);
+        assert_eq!(padded("edge", 2, 1), [5.0, 5.0, 5.0, 6.0, 7.0, 7.0]);
+        assert_eq!(padded("reflect", 2, 1), [7.0, 6.0, 5.0, 6.0, 7.0, 6.0]);
+        assert_eq!(padded("wrap", 2, 1), [6.0, 7.0, 5.0, 6.0, 7.0, 5.0]);
+        assert_eq!(
+            padded("wrap", 4, 5),
+            [7.0, 5.0, 6.0, 7.0, 5.0, 6.0, 7.0, 5.0, 6.0, 7.0, 5.0, 6.0]
+        );
+    }
+
+    #[test]
+    fn negative_pads_crop_before_anything_is_added() {
+        // As ONNX Runtime does: what was cropped is not there to be repeated.
+        assert_eq!(padded("constant", -1, 2), [6.0, 7.0, 0.0, 0.0]);
+        assert_eq!(padded("constant", -3, 1), [0.0]);
+        assert_eq!(padded("edge", 2, -1), [5.0, 5.0, 5.0, 6.0]);
+        assert_eq!(padded("wrap", 2, -1), [5.0, 6.0, 5.0, 6.0]);
+        assert_eq!(padded("reflect", 1, -1), [6.0, 5.0, 6.0]);
+        assert_eq!(padded("edge", -1, -1), [6.0]);
+    }
+
+    #[test]
+    fn the_value_is_whatever_the_request_brings() {
+        let value = |value: HostTensor| {
+            let line = HostTensor::f32([1], &[5.0]);
+            let pads = HostTensor::i64([2], &[1, 0]);
+            let case = Case::new("Pad", 13).input(line).constant(pads).input(value);
+            case.check().remove(0).to_f32().unwrap()
+        };
+        assert_eq!(value(HostTensor::f32([], &[f32::INFINITY])), [f32::INFINITY, 5.0]);
+        assert!(value(HostTensor::f32([1], &[f32::NAN]))[0].is_nan());
+    }
+
+    #[test]
+    fn version_2_gives_everything_as_attributes() {
+        let case = Case::new("Pad", 2)
+            .attr("pads", Attribute::Ints(vec![0, 1, 0, 0]))
+            .attr("value", Attribute::Float(-1.5))
+            .input(HostTensor::f32([2, 1], &[3.0, 4.0]));
+        assert_eq!(case.check(), [HostTensor::f32([2, 2], &[-1.5, 3.0, -1.5, 4.0])]);
+    }
+
+    #[test]
+    fn axes_choose_what_is_padded() {
+        let case = Case::new("Pad", 18)
+            .input(HostTensor::f32([2, 1], &[3.0, 4.0]))
+            .constant(HostTensor::i64([2], &[1, 0]))
+            .absent()
+            .constant(HostTensor::i64([1], &[-1]));
+        assert_eq!(case.check(), [HostTensor::f32([2, 2], &[0.0, 3.0, 0.0, 4.0])]);
+    }
+
+    #[test]
+    fn every_mode_rank_and_element_size_is_padded() {
+        for dtype in EVERY_SIZE {
+            for mode in MODES {
+                case(numbered(dtype, &[5]), mode, &[4, 3]).check();
+                case(numbered(dtype, &[5, 4]), mode, &[0, 2, 3, -1]).check();
+                case(numbered(dtype, &[2, 3, 5, 7]), mode, &[0, 0, 1, 1, 0, 0, 1, 1]).check();
+                case(numbered(dtype, &[3, 2, 4]), mode, &[1, 0, 0, 2, 0, 0]).check();
+                case(numbered(dtype, &[3, 4]), mode, &[0, -1, 0, -1]).check();
+                case(numbered(dtype, &[2, 3]), mode, &[0; 4]).check();
+                let all = [1, 1, 0, 1, 1, 1, -1, 1, 1, 0, 1, 1, 0, 1, 1, 0];
+                case(numbered(dtype, &[2, 2, 2, 2, 3, 2, 3, 2]), mode, &all).check();
+            }
+            case(numbered(dtype, &[]), "constant", &[]).check();
+            case(numbered(dtype, &[0]), "constant", &[1, 2]).check();
+            case(numbered(dtype, &[0, 2]), "edge", &[0, 1, 0, 1]).check();
+        }
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_refused() {
+        let refusal = |mode, pads: &[i64]| case(numbered(DType::F32, &[3]), mode, pads).refusal().to_string();
+        assert!(refusal("reflect", &[3, 0]).contains("a reflection is shorter than what it mirrors"));
+        assert!(refusal("edge", &[-3, 1]).contains("there is nothing to repeat"));
+        assert!(refusal("constant", &[-2, -2]).contains("more is cropped than there is"));
+        assert!(refusal("constant", &[1, 1, 1]).contains("3 pads for 1 axes"));
+        assert!(refusal("circular", &[1, 1]).contains("mode 'circular'"));
+    }
+}

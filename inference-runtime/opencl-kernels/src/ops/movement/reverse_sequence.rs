@@ -91,3 +91,53 @@ impl Operator for ReverseSequence {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(input: HostTensor, lengths: &[i64], time_axis: i64) -> Case {
+        Case::new("ReverseSequence", 10)
+            .attr("time_axis", Attribute::Int(time_axis))
+            .attr("batch_axis", Attribute::Int(1 - time_axis))
+            .input(input)
+            .input(HostTensor::i64([lengths.len()], lengths))
+    }
+
+    #[test]
+    fn the_specification_s_example_holds() {
+        let rows = HostTensor::i32([4, 4], &(0..16).collect::<Vec<_>>());
+        let reversed = case(rows, &[1, 2, 3, 4], 1).check();
+        let expected = [0, 1, 2, 3, 5, 4, 6, 7, 10, 9, 8, 11, 15, 14, 13, 12];
+        assert_eq!(reversed, [HostTensor::i32([4, 4], &expected)]);
+    }
+
+    #[test]
+    fn every_element_size_and_both_axes_are_reversed() {
+        for dtype in EVERY_SIZE {
+            for inner in [&[][..], &[5], &[4, 4]] {
+                case(numbered(dtype, &[&[3, 7], inner].concat()), &[7, 0, 4], 1).check();
+                case(numbered(dtype, &[&[7, 3], inner].concat()), &[7, 0, 4], 0).check();
+            }
+        }
+    }
+
+    #[test]
+    fn a_sequence_longer_than_time_fails_the_run() {
+        let refusal = case(numbered(DType::F32, &[2, 3]), &[4, 1], 1)
+            .refusal()
+            .to_string();
+        assert!(
+            refusal.contains("index 4 is out of range for an axis of length 4"),
+            "{refusal}"
+        );
+        let refusal = case(numbered(DType::F32, &[2, 3]), &[1], 1).refusal().to_string();
+        assert!(
+            refusal.contains("sequence lengths int64[1] for float32[2, 3]"),
+            "{refusal}"
+        );
+    }
+}

@@ -173,3 +173,145 @@ impl Operator for Slice {
         StridedCopy::to_dense(&emitter.output_type(0).shape, &steps, from as isize).emit(emitter, 0, 0, size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Selection;
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn ints(values: &[i64]) -> HostTensor {
+        HostTensor::i64([values.len()], values)
+    }
+
+    fn case(input: HostTensor, starts: &[i64], ends: &[i64], axes: &[i64], steps: &[i64]) -> Case {
+        Case::new("Slice", 13)
+            .input(input)
+            .constant(ints(starts))
+            .constant(ints(ends))
+            .constant(ints(axes))
+            .constant(ints(steps))
+    }
+
+    fn matrix() -> HostTensor {
+        HostTensor::f32([2, 4], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+    }
+
+    #[test]
+    fn the_specification_s_examples_hold() {
+        let sliced = case(matrix(), &[1, 0], &[2, 3], &[0, 1], &[1, 2]).check();
+        assert_eq!(sliced, [HostTensor::f32([1, 2], &[5.0, 7.0])]);
+        let open = Case::new("Slice", 10)
+            .input(matrix())
+            .constant(ints(&[0, 1]))
+            .constant(ints(&[-1, 1000]))
+            .check();
+        assert_eq!(open, [HostTensor::f32([1, 3], &[2.0, 3.0, 4.0])]);
+    }
+
+    #[test]
+    fn version_1_takes_attributes() {
+        let sliced = Case::new("Slice", 1)
+            .attr("starts", Attribute::Ints(vec![1]))
+            .attr("ends", Attribute::Ints(vec![3]))
+            .attr("axes", Attribute::Ints(vec![1]))
+            .input(matrix())
+            .check();
+        assert_eq!(sliced, [HostTensor::f32([2, 2], &[2.0, 3.0, 6.0, 7.0])]);
+    }
+
+    #[test]
+    fn backwards_reaches_the_first_element() {
+        let sliced = case(matrix(), &[-1], &[i64::MIN], &[1], &[-2]).check();
+        assert_eq!(sliced, [HostTensor::f32([2, 2], &[4.0, 2.0, 8.0, 6.0])]);
+        let far = case(matrix(), &[1000], &[-1000], &[0], &[-1]).check();
+        assert_eq!(
+            far,
+            [HostTensor::f32([2, 4], &[5.0, 6.0, 7.0, 8.0, 1.0, 2.0, 3.0, 4.0])]
+        );
+    }
+
+    #[test]
+    fn every_rank_and_element_size_is_sliced() {
+        for dtype in EVERY_SIZE {
+            case(numbered(dtype, &[9]), &[1], &[9], &[0], &[1]).check();
+            case(numbered(dtype, &[7, 9]), &[5, 1], &[0, 8], &[0, -1], &[-2, 3]).check();
+            case(numbered(dtype, &[3, 8, 16]), &[4], &[8], &[1], &[1]).check();
+            case(numbered(dtype, &[4, 0, 3]), &[1], &[3], &[0], &[1]).check();
+            case(numbered(dtype, &[4, 3]), &[3], &[1], &[0], &[1]).check();
+            let eight = numbered(dtype, &[2, 3, 2, 3, 2, 3, 2, 3]);
+            case(
+                eight,
+                &[1, 2, 1, 2],
+                &[9, -9, 9, -9],
+                &[0, 1, 4, 7],
+                &[1, -2, 1, -1],
+            )
+            .check();
+        }
+    }
+
+    #[test]
+    fn what_takes_everything_is_the_tensor_itself() {
+        let all = case(matrix(), &[0], &[i64::MAX], &[1], &[1]).check();
+        assert_eq!(all, [matrix()]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let refusal = |case: Case| case.refusal().to_string();
+        assert!(refusal(case(matrix(), &[0], &[1], &[0], &[0])).contains("a slice with step 0"));
+        assert!(refusal(case(matrix(), &[0, 0], &[1, 1], &[0, -2], &[1, 1])).contains("given twice"));
+        assert!(refusal(case(matrix(), &[0], &[1, 2], &[0], &[1])).contains("1 starts, 2 ends"));
+        let runtime = Case::new("Slice", 13)
+            .input(matrix())
+            .input(ints(&[0]))
+            .input(ints(&[1]));
+        assert!(refusal(runtime).contains("depends on the request's data"));
+    }
+
+    #[test]
+    fn extreme_bounds_and_steps_do_not_overflow() {
+        let one = Selection {
+            start: 0,
+            step: 1,
+            length: 1,
+        };
+        assert_eq!(Selection::new(5, i64::MIN, i64::MAX, i64::MAX), Ok(one));
+        let last = Selection { start: 4, ..one };
+        assert_eq!(Selection::new(5, i64::MAX, i64::MIN, i64::MIN), Ok(last));
+    }
+
+    proptest! {
+        #[test]
+        fn selections_are_what_walking_finds(
+            extent in 1..9_i64,
+            start in -12..12_i64,
+            end in -12..12_i64,
+            step in prop::sample::select(vec![-5_i64, -3, -2, -1, 1, 2, 3, 5]),
+        ) {
+            let bound = |at: i64| if at < 0 { at + extent } else { at };
+            let ended = |at: i64| if step > 0 {
+                at >= bound(end).min(extent)
+            } else {
+                at <= bound(end).max(-1)
+            };
+            let mut at = bound(start).max(0);
+            if step < 0 {
+                at = at.min(extent - 1);
+            }
+            let mut walked = Vec::new();
+            while !ended(at) {
+                walked.push(at as usize);
+                at += step;
+            }
+            let selection = Selection::new(extent as usize, start, end, step).unwrap();
+            let selected: Vec<usize> = (0..selection.length).map(|i| selection.at(i)).collect();
+            prop_assert_eq!(selected, walked);
+        }
+    }
+}

@@ -113,7 +113,47 @@ impl Operator for Tile {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::steps;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(input: HostTensor, repeats: &[i64]) -> Case {
+        Case::new("Tile", 13)
+            .input(input)
+            .constant(HostTensor::i64([repeats.len()], repeats))
+    }
+
+    #[test]
+    fn the_whole_tensor_is_repeated() {
+        let tiled = case(HostTensor::f32([2, 2], &[1.0, 2.0, 3.0, 4.0]), &[1, 2]).check();
+        let expected = HostTensor::f32([2, 4], &[1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0]);
+        assert_eq!(tiled, [expected]);
+    }
+
+    #[test]
+    fn every_rank_and_element_size_is_repeated() {
+        for dtype in EVERY_SIZE {
+            case(numbered(dtype, &[]), &[]).check();
+            case(numbered(dtype, &[5]), &[3]).check();
+            case(numbered(dtype, &[2, 16]), &[3, 2]).check();
+            case(numbered(dtype, &[2, 3]), &[0, 2]).check();
+            case(numbered(dtype, &[2, 3]), &[1, 1]).check();
+            case(
+                numbered(dtype, &[1, 2, 3, 1, 2, 2, 2, 1]),
+                &[2, 2, 1, 2, 2, 2, 2, 3],
+            )
+            .check();
+        }
+    }
+
+    #[test]
+    fn repeats_that_make_no_sense_are_refused() {
+        let refusal = case(numbered(DType::F32, &[2]), &[-1]).refusal().to_string();
+        assert!(refusal.contains("a repeat is -1"), "{refusal}");
+        let refusal = case(numbered(DType::F32, &[2]), &[1, 1]).refusal().to_string();
+        assert!(refusal.contains("2 repeats for float32[2]"), "{refusal}");
+    }
 
     #[test]
     fn many_repeated_axes_take_several_steps_of_few() {

@@ -61,3 +61,92 @@ impl Operator for Transpose {
         StridedCopy::to_dense(&emitter.output_type(0).shape, &from, 0).emit(emitter, 0, 0, size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn transposed(input: HostTensor, order: &[i64]) -> HostTensor {
+        Case::new("Transpose", 13)
+            .attr("perm", Attribute::Ints(order.to_vec()))
+            .input(input)
+            .check()
+            .remove(0)
+    }
+
+    #[test]
+    fn without_an_order_axes_are_reversed() {
+        let matrix = HostTensor::f32([2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let output = Case::new("Transpose", 1).input(matrix).check().remove(0);
+        assert_eq!(output, HostTensor::f32([3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]));
+    }
+
+    #[test]
+    fn the_middle_axes_of_attention_heads_swap() {
+        let heads = HostTensor::i32([1, 2, 2, 3], &(0..12).collect::<Vec<_>>());
+        let expected = [0, 1, 2, 6, 7, 8, 3, 4, 5, 9, 10, 11];
+        assert_eq!(
+            transposed(heads, &[0, 2, 1, 3]),
+            HostTensor::i32([1, 2, 2, 3], &expected)
+        );
+    }
+
+    #[test]
+    fn every_rank_and_element_size_is_moved() {
+        let shapes: [(&[usize], &[i64]); 9] = [
+            (&[], &[]),
+            (&[5], &[0]),
+            (&[3, 5], &[1, 0]),
+            (&[33, 17], &[1, 0]),
+            (&[2, 1, 3], &[2, 1, 0]),
+            (&[2, 3, 4, 8], &[0, 2, 1, 3]),
+            (&[3, 0, 2], &[2, 0, 1]),
+            (&[2, 3, 2, 1, 2, 3, 2, 2], &[7, 0, 6, 1, 5, 2, 4, 3]),
+            (&[2, 2, 2, 2, 2, 2, 2, 2], &[1, 0, 3, 2, 5, 4, 7, 6]),
+        ];
+        for dtype in EVERY_SIZE {
+            for (shape, order) in shapes {
+                transposed(numbered(dtype, shape), order);
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_that_is_no_permutation_is_refused() {
+        let refusal = |order: Vec<i64>| {
+            let case = Case::new("Transpose", 13).attr("perm", Attribute::Ints(order));
+            case.input(numbered(DType::F32, &[2, 3])).refusal().to_string()
+        };
+        assert!(
+            refusal(vec![0, 0]).contains("axis 0 is given twice"),
+            "{}",
+            refusal(vec![0, 0])
+        );
+        assert!(refusal(vec![0]).contains("perm [0] for a tensor with 2 axes"));
+        assert!(refusal(vec![0, 2]).contains("axis 2 of a tensor with 2 axes"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn transposing_there_and_back_changes_nothing(
+            (shape, order) in prop::collection::vec(1..7_usize, 1..5).prop_flat_map(|shape| {
+                let order = Just((0..shape.len() as i64).collect::<Vec<_>>()).prop_shuffle();
+                (Just(shape), order)
+            }),
+        ) {
+            let mut back = vec![0; order.len()];
+            for (to, &from) in order.iter().enumerate() {
+                back[from as usize] = to as i64;
+            }
+            let input = numbered(DType::U16, &shape);
+            prop_assert_eq!(transposed(transposed(input.clone(), &order), &back), input);
+        }
+    }
+}

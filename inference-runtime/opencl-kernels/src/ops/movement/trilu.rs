@@ -94,3 +94,54 @@ impl Operator for Trilu {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(input: HostTensor, upper: i64, k: i64) -> Case {
+        Case::new("Trilu", 14)
+            .attr("upper", Attribute::Int(upper))
+            .input(input)
+            .constant(HostTensor::i64([], &[k]))
+    }
+
+    #[test]
+    fn triangles_are_cut_along_the_diagonal() {
+        let matrix = HostTensor::i32([2, 3], &[1, 2, 3, 4, 5, 6]);
+        let cut = |upper, k| case(matrix.clone(), upper, k).check().remove(0).to_i32().unwrap();
+        assert_eq!(cut(1, 0), [1, 2, 3, 0, 5, 6]);
+        assert_eq!(cut(0, 0), [1, 0, 0, 4, 5, 0]);
+        assert_eq!(cut(1, 1), [0, 2, 3, 0, 0, 6]);
+        assert_eq!(cut(0, -1), [0, 0, 0, 4, 0, 0]);
+        assert_eq!(cut(1, i64::MIN), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(cut(1, i64::MAX), [0; 6]);
+    }
+
+    #[test]
+    fn by_default_the_upper_triangle_stays() {
+        let upper = Case::new("Trilu", 14)
+            .input(HostTensor::i32([2, 2], &[1, 2, 3, 4]))
+            .check();
+        assert_eq!(upper, [HostTensor::i32([2, 2], &[1, 2, 0, 4])]);
+    }
+
+    #[test]
+    fn every_rank_and_element_size_is_cut() {
+        for dtype in EVERY_SIZE {
+            for shape in [&[5, 7][..], &[2, 3, 7, 5], &[2, 0, 3], &[2, 1, 2, 1, 2, 1, 3, 3]] {
+                case(numbered(dtype, shape), 0, 1).check();
+                case(numbered(dtype, shape), 1, -2).check();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_matrix_is_refused() {
+        let refusal = case(numbered(DType::F32, &[3]), 1, 0).refusal().to_string();
+        assert!(refusal.contains("an input with 1 axes is no matrix"), "{refusal}");
+    }
+}

@@ -60,3 +60,72 @@ impl Operator for Constant {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::numbered;
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn value(name: &str, value: Attribute, dtype: DType, rank: usize) -> HostTensor {
+        Case::new("Constant", 13)
+            .attr(name, value)
+            .output(dtype, rank)
+            .check()
+            .remove(0)
+    }
+
+    #[test]
+    fn every_kind_of_number_is_a_tensor() {
+        let tensor = numbered(DType::F16, &[2, 3]);
+        assert_eq!(
+            value("value", Attribute::Tensor(tensor.clone()), DType::F16, 2),
+            tensor
+        );
+        assert_eq!(
+            value("value_float", Attribute::Float(1.5), DType::F32, 0),
+            HostTensor::f32([], &[1.5])
+        );
+        let floats = Attribute::Floats(vec![1.0, -2.0]);
+        assert_eq!(
+            value("value_floats", floats, DType::F32, 1),
+            HostTensor::f32([2], &[1.0, -2.0])
+        );
+        assert_eq!(
+            value("value_int", Attribute::Int(-7), DType::I64, 0),
+            HostTensor::i64([], &[-7])
+        );
+        assert_eq!(
+            value("value_ints", Attribute::Ints(vec![]), DType::I64, 1),
+            HostTensor::i64([0], &[])
+        );
+    }
+
+    #[test]
+    fn a_constant_too_large_to_fold_is_written_on_the_device() {
+        let tensor = numbered(DType::U8, &[70_000]);
+        assert_eq!(
+            value("value", Attribute::Tensor(tensor.clone()), DType::U8, 1),
+            tensor
+        );
+    }
+
+    #[test]
+    fn other_constants_are_refused() {
+        let refusal = |case: Case| case.output(DType::F32, 0).refusal().to_string();
+        let constant = |version| Case::new("Constant", version);
+        assert!(refusal(constant(13)).contains("a constant without a value"));
+        let text = Attribute::String("text".to_owned());
+        assert!(
+            refusal(constant(13).attr("value_string", text)).contains("'value_string' is not known here")
+        );
+        assert!(
+            refusal(constant(11).attr("value_int", Attribute::Int(1))).contains("'value_int' is not known")
+        );
+        let two = constant(13)
+            .attr("value_int", Attribute::Int(1))
+            .attr("value_float", Attribute::Float(1.0));
+        assert!(refusal(two).contains("a constant with several values"));
+    }
+}

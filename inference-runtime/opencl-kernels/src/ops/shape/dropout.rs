@@ -48,3 +48,39 @@ impl Operator for Dropout {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::numbered;
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(version: i32) -> (Case, HostTensor) {
+        let data = numbered(DType::F32, &[2, 3]);
+        (Case::new("Dropout", version).input(data.clone()), data)
+    }
+
+    #[test]
+    fn nothing_is_dropped_at_inference() {
+        let (case_7, data) = case(7);
+        assert_eq!(case_7.attr("ratio", Attribute::Float(0.9)).check(), [data]);
+        let (case_13, data) = case(13);
+        let case_13 = case_13
+            .constant(HostTensor::f32([], &[0.9]))
+            .constant(HostTensor::bool([], &[false]));
+        assert_eq!(case_13.check(), std::slice::from_ref(&data));
+        assert_eq!(case_13.output(DType::F32, 2).no_output().check(), [data]);
+    }
+
+    #[test]
+    fn training_and_masks_are_refused() {
+        let trained = |mode: fn(Case) -> Case| mode(case(12).0.absent()).refusal().to_string();
+        assert!(
+            trained(|case| case.constant(HostTensor::bool([], &[true]))).contains("training_mode is set")
+        );
+        assert!(trained(|case| case.input(HostTensor::bool([], &[false]))).contains("is not a constant"));
+        let masked = case(13).0.output(DType::F32, 2).output(DType::Bool, 2);
+        assert!(masked.refusal().to_string().contains("the mask is asked for"));
+    }
+}

@@ -189,3 +189,104 @@ impl Operator for EyeLike {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::one;
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::numbered;
+    use crate::tensor::{DType, HostTensor, TensorType};
+    use crate::testing::Case;
+
+    /// Beyond what the planner folds.
+    const LARGE: i64 = 300;
+
+    fn filled(shape: &[i64], value: Option<HostTensor>) -> HostTensor {
+        let dtype = value.as_ref().map_or(DType::F32, HostTensor::dtype);
+        let case = Case::new("ConstantOfShape", 9)
+            .constant(HostTensor::i64([shape.len()], shape))
+            .output(dtype, shape.len());
+        let case = value
+            .into_iter()
+            .fold(case, |case, value| case.attr("value", Attribute::Tensor(value)));
+        case.check().remove(0)
+    }
+
+    #[test]
+    fn one_value_fills_a_shape_small_or_large() {
+        assert_eq!(filled(&[2, 2], None), HostTensor::f32([2, 2], &[0.0; 4]));
+        assert_eq!(
+            filled(&[], Some(HostTensor::i64([1], &[7]))),
+            HostTensor::i64([], &[7])
+        );
+        assert_eq!(filled(&[3, 0], None), HostTensor::f32([3, 0], &[]));
+        let large = filled(&[LARGE, LARGE], Some(HostTensor::bool([1], &[true])));
+        assert_eq!(large, HostTensor::bool([300, 300], &[true; 90_000]));
+    }
+
+    #[test]
+    fn shapes_and_values_that_cannot_be_are_refused() {
+        let shape = |extent| Case::new("ConstantOfShape", 9).constant(HostTensor::i64([1], &[extent]));
+        let refusal = shape(-1).output(DType::F32, 1).refusal().to_string();
+        assert!(
+            refusal.contains("an extent of the shape to fill is -1"),
+            "{refusal}"
+        );
+        let two = Attribute::Tensor(HostTensor::f32([2], &[1.0, 2.0]));
+        let refusal = shape(1)
+            .attr("value", two)
+            .output(DType::F32, 1)
+            .refusal()
+            .to_string();
+        assert!(
+            refusal.contains("a fill value of type float32[2] is not one element"),
+            "{refusal}"
+        );
+    }
+
+    fn eye(rows: usize, columns: usize, k: i64, dtype: DType) -> HostTensor {
+        let number = match dtype {
+            DType::F32 => 1,
+            DType::I64 => 7,
+            _ => 10,
+        };
+        let case = Case::new("EyeLike", 9)
+            .attr("k", Attribute::Int(k))
+            .attr("dtype", Attribute::Int(number))
+            .input(numbered(DType::U8, &[rows, columns]))
+            .output(dtype, 2);
+        case.check().remove(0)
+    }
+
+    #[test]
+    fn ones_lie_on_the_diagonal() {
+        assert_eq!(
+            eye(2, 3, 1, DType::I64),
+            HostTensor::i64([2, 3], &[0, 1, 0, 0, 0, 1])
+        );
+        assert_eq!(
+            eye(3, 2, -1, DType::F32),
+            HostTensor::f32([3, 2], &[0.0, 0.0, 1.0, 0.0, 0.0, 1.0])
+        );
+        assert_eq!(eye(2, 2, 2, DType::I64), HostTensor::i64([2, 2], &[0; 4]));
+        assert_eq!(eye(2, 2, i64::MIN, DType::I64), HostTensor::i64([2, 2], &[0; 4]));
+        // 1 as float16 is 0x3c00.
+        let half = HostTensor::new(TensorType::new(DType::F16, [1, 1]), vec![0x00, 0x3c]);
+        assert_eq!(eye(1, 1, 0, DType::F16), half);
+    }
+
+    #[test]
+    fn large_diagonals_are_drawn_on_the_device() {
+        for k in [-299, -3, 0, 1, 298, 299, 300, i64::MIN, i64::MAX] {
+            eye(300, 299, k, DType::F32);
+        }
+    }
+
+    #[test]
+    fn one_is_one_in_every_type() {
+        assert_eq!(one(DType::F64).bytes(), 1_f64.to_le_bytes());
+        assert_eq!(one(DType::BF16).bytes(), [0x80, 0x3f]);
+        assert_eq!(one(DType::Bool).bytes(), [1]);
+        assert_eq!(one(DType::U16).bytes(), [1, 0]);
+    }
+}

@@ -28,3 +28,19 @@ impl Operator for Identity {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::testing::Case;
+
+    #[test]
+    fn every_tensor_stays_what_it_is() {
+        for dtype in EVERY_SIZE {
+            for shape in [&[][..], &[3], &[2, 0], &[2, 3, 5]] {
+                let input = numbered(dtype, shape);
+                assert_eq!(Case::new("Identity", 25).input(input.clone()).check(), [input]);
+            }
+        }
+    }
+}

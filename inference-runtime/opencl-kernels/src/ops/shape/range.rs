@@ -156,3 +156,74 @@ impl Operator for Range {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Progression;
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn case(bounds: [HostTensor; 3]) -> Case {
+        let dtype = bounds[0].dtype();
+        bounds
+            .into_iter()
+            .fold(Case::new("Range", 11), Case::constant)
+            .output(dtype, 1)
+    }
+
+    fn longs(start: i64, limit: i64, delta: i64) -> Case {
+        case([start, limit, delta].map(|bound| HostTensor::i64([], &[bound])))
+    }
+
+    fn floats(start: f32, limit: f32, delta: f32) -> Case {
+        case([start, limit, delta].map(|bound| HostTensor::f32([], &[bound])))
+    }
+
+    #[test]
+    fn the_limit_is_never_reached() {
+        assert_eq!(longs(3, 9, 3).check(), [HostTensor::i64([2], &[3, 6])]);
+        assert_eq!(longs(10, 4, -2).check(), [HostTensor::i64([3], &[10, 8, 6])]);
+        assert_eq!(longs(0, 5, 2).check(), [HostTensor::i64([3], &[0, 2, 4])]);
+        assert_eq!(longs(5, 0, 1).check(), [HostTensor::i64([0], &[])]);
+        assert_eq!(
+            floats(0.0, 1.0, 0.25).check(),
+            [HostTensor::f32([4], &[0.0, 0.25, 0.5, 0.75])]
+        );
+        let ints = [0, 3, 1].map(|bound| HostTensor::i32([], &[bound]));
+        assert_eq!(case(ints).check(), [HostTensor::i32([3], &[0, 1, 2])]);
+    }
+
+    #[test]
+    fn long_ranges_are_made_on_the_device() {
+        assert_eq!(
+            longs(-5, 70_000 * 3, 3).check()[0].to_i64().unwrap()[70_000],
+            209_995
+        );
+        assert_eq!(floats(0.5, 70_000.0, 0.5).check()[0].dtype(), DType::F32);
+        let ints = [100_000, -1, -1].map(|bound| HostTensor::i32([], &[bound]));
+        assert_eq!(case(ints).check()[0].to_i32().unwrap()[100_000], 0);
+    }
+
+    #[test]
+    fn ranges_without_end_are_refused() {
+        let refused = |case: Case| case.refusal().to_string().contains("a range from");
+        assert!(refused(longs(0, 5, 0)));
+        assert!(refused(longs(i64::MIN, i64::MAX, 1)));
+        assert!(refused(floats(0.0, f32::INFINITY, 1.0)));
+        assert!(refused(floats(0.0, 0.0, 0.0)));
+        assert!(refused(floats(0.0, f32::NAN, 1.0)));
+    }
+
+    #[test]
+    fn the_widest_integers_do_not_overflow() {
+        let count = |start, limit, delta| Progression::of_integers(start, limit, delta).unwrap().count();
+        assert_eq!(count(i64::MIN, i64::MAX, i64::MAX), 3);
+        assert_eq!(count(i64::MAX, i64::MIN, i64::MIN), 2);
+        let values = longs(i64::MIN, i64::MAX, i64::MAX)
+            .check()
+            .remove(0)
+            .to_i64()
+            .unwrap();
+        assert_eq!(values, [i64::MIN, -1, i64::MAX - 1]);
+    }
+}

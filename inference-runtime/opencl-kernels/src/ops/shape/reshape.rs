@@ -194,3 +194,167 @@ impl Operator for Reshape {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn ints(values: &[i64]) -> HostTensor {
+        HostTensor::i64([values.len()], values)
+    }
+
+    fn reshape(from: &[usize], to: &[i64]) -> Case {
+        Case::new("Reshape", 13)
+            .input(numbered(DType::F32, from))
+            .constant(ints(to))
+            .output(DType::F32, to.len())
+    }
+
+    fn shape(case: &Case) -> Vec<usize> {
+        case.check()[0].shape().to_vec()
+    }
+
+    #[test]
+    fn zero_keeps_an_extent_and_minus_one_takes_the_rest() {
+        assert_eq!(shape(&reshape(&[2, 3, 4], &[0, -1])), [2, 12]);
+        assert_eq!(shape(&reshape(&[2, 3, 4], &[4, -1, 3])), [4, 2, 3]);
+        assert_eq!(shape(&reshape(&[1, 1], &[])), [0; 0]);
+        assert_eq!(shape(&reshape(&[], &[-1])), [1]);
+        assert_eq!(shape(&reshape(&[0, 3], &[-1, 3])), [0, 3]);
+        assert_eq!(shape(&reshape(&[0, 3], &[3, -1])), [3, 0]);
+        assert_eq!(shape(&reshape(&[2, 2, 2, 2, 2, 2, 2, 2], &[16, 16])), [16, 16]);
+    }
+
+    #[test]
+    fn allowed_zeros_are_zeros() {
+        let case = Case::new("Reshape", 14)
+            .attr("allowzero", Attribute::Int(1))
+            .input(numbered(DType::F32, &[0, 3]))
+            .constant(ints(&[3, 0]));
+        assert_eq!(shape(&case), [3, 0]);
+    }
+
+    #[test]
+    fn elements_stay_in_order_for_every_size() {
+        for dtype in EVERY_SIZE {
+            let input = numbered(dtype, &[2, 6]);
+            let case = Case::new("Reshape", 25)
+                .input(input.clone())
+                .constant(ints(&[3, 4]));
+            assert_eq!(case.check()[0].bytes(), input.bytes());
+        }
+    }
+
+    #[test]
+    fn version_1_takes_attributes() {
+        let case = Case::new("Reshape", 1)
+            .attr("shape", Attribute::Ints(vec![-1, 2]))
+            .attr("consumed_inputs", Attribute::Ints(vec![]))
+            .input(numbered(DType::F32, &[4]))
+            .output(DType::F32, 2);
+        assert_eq!(shape(&case), [2, 2]);
+    }
+
+    #[test]
+    fn shapes_that_cannot_be_are_refused() {
+        let refusal = |from: &[usize], to: &[i64]| reshape(from, to).refusal().to_string();
+        assert!(
+            refusal(&[2, 3], &[4, -1]).contains("float32[2, 3] reshaped to [4, -1]: the number of elements")
+        );
+        assert!(refusal(&[2, 3], &[-1, -1]).contains("more than one -1"));
+        assert!(refusal(&[2, 3], &[2, 3, 0]).contains("0 keeps an axis that is not there"));
+        assert!(refusal(&[2, 3], &[-2, -3]).contains("a negative extent"));
+        assert!(refusal(&[2, 3], &[7]).contains("the number of elements differs"));
+        assert!(refusal(&[0, 3], &[0, -1]).contains("-1 beside a zero can be anything"));
+        let runtime = Case::new("Reshape", 13)
+            .input(numbered(DType::F32, &[4]))
+            .input(ints(&[2, 2]));
+        assert!(
+            runtime
+                .refusal()
+                .to_string()
+                .contains("depends on the request's data")
+        );
+    }
+
+    #[test]
+    fn flattening_makes_two_axes_at_any_place() {
+        let flattened = |from: &[usize], axis| {
+            let case = Case::new("Flatten", 13).attr("axis", Attribute::Int(axis));
+            shape(&case.input(numbered(DType::F32, from)).output(DType::F32, 2))
+        };
+        assert_eq!(flattened(&[2, 3, 4], 0), [1, 24]);
+        assert_eq!(flattened(&[2, 3, 4], 1), [2, 12]);
+        assert_eq!(flattened(&[2, 3, 4], 3), [24, 1]);
+        assert_eq!(flattened(&[2, 3, 4], -1), [6, 4]);
+        assert_eq!(flattened(&[], 0), [1, 1]);
+        assert_eq!(flattened(&[2, 0], 1), [2, 0]);
+        let beyond = Case::new("Flatten", 13).attr("axis", Attribute::Int(3));
+        let refusal = beyond
+            .input(numbered(DType::F32, &[2, 3]))
+            .output(DType::F32, 2)
+            .refusal();
+        assert!(
+            refusal.to_string().contains("axis 3 of a tensor with 2 axes"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn squeezing_drops_axes_of_one() {
+        let squeezed = |from: &[usize], axes: Option<&[i64]>, rank| {
+            let case = Case::new("Squeeze", 13)
+                .input(numbered(DType::F32, from))
+                .output(DType::F32, rank);
+            shape(
+                &axes
+                    .into_iter()
+                    .fold(case, |case, axes| case.constant(ints(axes))),
+            )
+        };
+        assert_eq!(squeezed(&[1, 2, 1], None, 1), [2]);
+        assert_eq!(squeezed(&[1, 2, 1], Some(&[-1]), 2), [1, 2]);
+        assert_eq!(squeezed(&[1, 2, 1], Some(&[0, 2]), 1), [2]);
+        assert_eq!(squeezed(&[1, 2, 1], Some(&[]), 1), [2], "no axes mean all");
+        assert_eq!(squeezed(&[1], Some(&[0]), 0), [0; 0]);
+        let old = Case::new("Squeeze", 1).attr("axes", Attribute::Ints(vec![0]));
+        assert_eq!(
+            shape(&old.input(numbered(DType::F32, &[1, 1])).output(DType::F32, 1)),
+            [1]
+        );
+        let wide = Case::new("Squeeze", 11).attr("axes", Attribute::Ints(vec![1]));
+        let refusal = wide
+            .input(numbered(DType::F32, &[1, 2]))
+            .output(DType::F32, 1)
+            .refusal();
+        assert!(
+            refusal
+                .to_string()
+                .contains("axis 1 of float32[1, 2] cannot be squeezed"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn unsqueezing_counts_axes_of_the_result() {
+        let unsqueezed = |from: &[usize], axes: &[i64]| {
+            let case = Case::new("Unsqueeze", 13)
+                .input(numbered(DType::F32, from))
+                .constant(ints(axes));
+            case.output(DType::F32, from.len() + axes.len())
+        };
+        assert_eq!(shape(&unsqueezed(&[2, 3], &[0, -1])), [1, 2, 3, 1]);
+        assert_eq!(shape(&unsqueezed(&[2, 3], &[3, 1])), [2, 1, 3, 1]);
+        assert_eq!(shape(&unsqueezed(&[], &[0])), [1]);
+        let refusal = unsqueezed(&[2], &[0, -3]).refusal().to_string();
+        assert!(refusal.contains("axis -3 is given twice"), "{refusal}");
+        let old = Case::new("Unsqueeze", 11).attr("axes", Attribute::Ints(vec![-1]));
+        assert_eq!(
+            shape(&old.input(numbered(DType::F32, &[2])).output(DType::F32, 2)),
+            [2, 1]
+        );
+    }
+}

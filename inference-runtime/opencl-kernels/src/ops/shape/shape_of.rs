@@ -83,3 +83,54 @@ impl Operator for SizeOf {
         Err("a size is known before anything runs on the device".to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ir::Attribute;
+    use crate::ops::movement::elements::numbered;
+    use crate::tensor::{DType, HostTensor};
+    use crate::testing::Case;
+
+    fn extents(shape: &[usize], start: i64, end: i64) -> Vec<i64> {
+        let case = Case::new("Shape", 15)
+            .attr("start", Attribute::Int(start))
+            .attr("end", Attribute::Int(end))
+            .input(numbered(DType::F64, shape))
+            .output(DType::I64, 1);
+        case.check().remove(0).to_i64().unwrap()
+    }
+
+    #[test]
+    fn bounds_count_from_both_ends_and_are_clamped() {
+        assert_eq!(extents(&[2, 3, 4], 0, 3), [2, 3, 4]);
+        assert_eq!(extents(&[2, 3, 4], -2, 9), [3, 4]);
+        assert_eq!(extents(&[2, 3, 4], -9, -1), [2, 3]);
+        assert_eq!(extents(&[2, 3, 4], 2, 1), [0; 0]);
+        assert_eq!(extents(&[2, 3, 4], i64::MIN, i64::MAX), [2, 3, 4]);
+    }
+
+    #[test]
+    fn without_bounds_all_axes_are_told() {
+        let told = |shape: &[usize]| {
+            let case = Case::new("Shape", 1)
+                .input(numbered(DType::I8, shape))
+                .output(DType::I64, 1);
+            case.check().remove(0)
+        };
+        assert_eq!(told(&[2, 0, 4]), HostTensor::i64([3], &[2, 0, 4]));
+        assert_eq!(told(&[]), HostTensor::i64([0], &[]));
+    }
+
+    #[test]
+    fn size_counts_elements() {
+        let size = |shape: &[usize]| {
+            let case = Case::new("Size", 13)
+                .input(numbered(DType::I8, shape))
+                .output(DType::I64, 0);
+            case.check().remove(0)
+        };
+        assert_eq!(size(&[2, 3, 4]), HostTensor::i64([], &[24]));
+        assert_eq!(size(&[]), HostTensor::i64([], &[1]));
+        assert_eq!(size(&[2, 0]), HostTensor::i64([], &[0]));
+    }
+}

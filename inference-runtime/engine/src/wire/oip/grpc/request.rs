@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use afterglow_proto::inference::infer_parameter::ParameterChoice;
 use afterglow_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use afterglow_proto::inference::{InferParameter, ModelInferRequest};
+use afterglow_proto::inference::{InferParameter, InferTensorContents, ModelInferRequest};
 use bytes::Bytes;
 
 use crate::api::{Datatype, Error, NamedTensor, RequestedOutput, Result};
@@ -76,7 +76,7 @@ fn raw(inputs: Vec<InferInputTensor>, contents: Vec<Bytes>) -> Result<Vec<NamedT
             let (label, datatype, shape) = head(&input)?;
             if input
                 .contents
-                .is_some_and(|contents| contents != Default::default())
+                .is_some_and(|contents| contents != InferTensorContents::default())
             {
                 return Err(Error::invalid(format!(
                     "{label} has typed contents in a request with raw_input_contents; give one or the other"

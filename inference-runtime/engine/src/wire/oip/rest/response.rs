@@ -101,30 +101,14 @@ fn elements(out: &mut Vec<u8>, output: &NamedTensor) -> Result<()> {
             Datatype::Bool => each(out, bytes, |out, [byte]: [u8; 1]| {
                 out.extend_from_slice(if byte == 0 { b"false" } else { b"true" });
             }),
-            Datatype::Uint8 => each(out, bytes, |out, b| {
-                write(out, format_args!("{}", u8::from_le_bytes(b)))
-            }),
-            Datatype::Uint16 => each(out, bytes, |out, b| {
-                write(out, format_args!("{}", u16::from_le_bytes(b)))
-            }),
-            Datatype::Uint32 => each(out, bytes, |out, b| {
-                write(out, format_args!("{}", u32::from_le_bytes(b)))
-            }),
-            Datatype::Uint64 => each(out, bytes, |out, b| {
-                write(out, format_args!("{}", u64::from_le_bytes(b)))
-            }),
-            Datatype::Int8 => each(out, bytes, |out, b| {
-                write(out, format_args!("{}", i8::from_le_bytes(b)))
-            }),
-            Datatype::Int16 => each(out, bytes, |out, b| {
-                write(out, format_args!("{}", i16::from_le_bytes(b)))
-            }),
-            Datatype::Int32 => each(out, bytes, |out, b| {
-                write(out, format_args!("{}", i32::from_le_bytes(b)))
-            }),
-            Datatype::Int64 => each(out, bytes, |out, b| {
-                write(out, format_args!("{}", i64::from_le_bytes(b)))
-            }),
+            Datatype::Uint8 => integers(out, bytes, u8::from_le_bytes),
+            Datatype::Uint16 => integers(out, bytes, u16::from_le_bytes),
+            Datatype::Uint32 => integers(out, bytes, u32::from_le_bytes),
+            Datatype::Uint64 => integers(out, bytes, u64::from_le_bytes),
+            Datatype::Int8 => integers(out, bytes, i8::from_le_bytes),
+            Datatype::Int16 => integers(out, bytes, i16::from_le_bytes),
+            Datatype::Int32 => integers(out, bytes, i32::from_le_bytes),
+            Datatype::Int64 => integers(out, bytes, i64::from_le_bytes),
             Datatype::Fp32 => each(out, bytes, |out, b| json::float32(out, f32::from_le_bytes(b))),
             Datatype::Fp64 => each(out, bytes, |out, b| json::float64(out, f64::from_le_bytes(b))),
             Datatype::Fp16 | Datatype::Bf16 => {
@@ -143,6 +127,12 @@ fn elements(out: &mut Vec<u8>, output: &NamedTensor) -> Result<()> {
         },
     }
     Ok(())
+}
+
+fn integers<T: std::fmt::Display, const N: usize>(out: &mut Vec<u8>, bytes: &[u8], from: fn([u8; N]) -> T) {
+    each(out, bytes, |out, element| {
+        write(out, format_args!("{}", from(element)))
+    });
 }
 
 fn each<const N: usize>(out: &mut Vec<u8>, bytes: &[u8], write: impl Fn(&mut Vec<u8>, [u8; N])) {

@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use afterglow_proto::inference::InferTensorContents;
-
 use super::*;
 use crate::api::{Data, Kind, Tensor};
 

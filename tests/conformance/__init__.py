@@ -1,0 +1,1 @@
+"""The `onnx` package's own node tests, run through our execution provider."""

@@ -1,0 +1,139 @@
+"""Runs node cases in a process of its own, so that a crash ends this process and nothing else.
+
+Reads case names from standard input, one a line. Answers on standard output with one JSON object a line: first
+`{"begins": NAME}`, then the outcome. Whoever reads knows which case a sudden end belongs to.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import plugin
+
+from conformance.cases import Case, Value, all_cases, mismatch
+
+# What numpy arrays can carry into and out of onnxruntime's Python interface.
+CARRIED = {
+    "float16",
+    "float32",
+    "float64",
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+}
+
+
+class NotCarriedError(Exception):
+    """The Python interface cannot carry a value of the case; says nothing about any provider."""
+
+
+@dataclass
+class Outcome:
+    """What became of one case."""
+
+    name: str
+    # claimed: every node ran on our provider; partly: some; fell_back: none; unsupported: ONNX Runtime itself cannot
+    # run the case or disagrees with it; wrong: our fault; crash: the process died.
+    status: str
+    detail: str = ""
+
+
+def session(case: Case, ours: bool) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # The graph as it was written: what the optimiser removes would not be tested.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    model = case.model.SerializeToString()
+    if not ours:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.add_provider_for_devices(plugin.devices()[:1], {})
+    return ort.InferenceSession(model, options, enable_fallback=False)
+
+
+def carried(value: Value) -> Value:
+    """A value as onnxruntime takes it."""
+    if isinstance(value, list):
+        return [carried(v) for v in value]
+    if isinstance(value, onnx.TensorProto):
+        return carried(onnx.numpy_helper.to_array(value))
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind in "OUS":
+        return array.astype(object)
+    if array.dtype.name not in CARRIED:
+        raise NotCarriedError(f"a tensor of {array.dtype.name}")
+    return array
+
+
+def run(made: ort.InferenceSession, inputs: list[Value]) -> list[Value]:
+    names = [i.name for i in made.get_inputs()]
+    return made.run(None, dict(zip(names, map(carried, inputs), strict=False)))
+
+
+def assigned(made: ort.InferenceSession) -> tuple[int, int]:
+    """How many nodes run on our provider, and how many on others."""
+    counts = [0, 0]
+    for part in made.get_provider_graph_assignment_info():
+        counts[part.ep_name != plugin.PROVIDER] += len(part.get_nodes())
+    return counts[0], counts[1]
+
+
+def attempt(case: Case, ours: bool) -> tuple[str | None, list[list[Value]], tuple[int, int]]:
+    """Why a session does not give the expected outputs (or None), what it gave, and who ran how many nodes."""
+    gave: list[list[Value]] = []
+    share = (0, 0)
+    try:
+        made = session(case, ours)
+        share = assigned(made) if ours else share
+        for inputs, expected in case.data_sets:
+            gave.append(run(made, inputs))
+            if reason := mismatch(case, gave[-1], [carried(e) for e in expected]):
+                return reason, gave, share
+    except NotCarriedError:
+        raise
+    except Exception as error:
+        # Whatever a provider raises is this case's outcome.
+        return f"{type(error).__name__}: {error}".split("\n")[0], gave, share
+    return None, gave, share
+
+
+def outcome(case: Case) -> Outcome:
+    try:
+        reason, gave, (ours, others) = attempt(case, ours=True)
+    except NotCarriedError as error:
+        return Outcome(case.name, "unsupported", f"onnxruntime's Python interface does not carry {error}")
+    if reason is None:
+        status = "fell_back" if ours == 0 else "claimed" if others == 0 else "partly"
+        return Outcome(case.name, status)
+    theirs, reference, _ = attempt(case, ours=False)
+    if theirs is None:
+        return Outcome(case.name, "wrong", reason)
+    if ours == 0:
+        # No node was ours, and ONNX Runtime alone fails as well.
+        return Outcome(case.name, "unsupported", theirs)
+    same = len(gave) == len(reference) and all(
+        mismatch(case, a, b) is None for a, b in zip(gave, reference, strict=True)
+    )
+    if gave and same:
+        return Outcome(case.name, "unsupported", f"ONNX Runtime's own answer differs as ours does: {theirs}")
+    return Outcome(case.name, "wrong", f"{reason} (the CPU provider: {theirs})")
+
+
+def main() -> None:
+    # Libraries print to standard output; the protocol gets a descriptor of its own.
+    protocol = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    cases = all_cases()
+    for line in sys.stdin:
+        name = line.strip()
+        print(json.dumps({"begins": name}), file=protocol, flush=True)
+        print(json.dumps(asdict(outcome(cases[name]))), file=protocol, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The provider as a Python package."""

@@ -234,6 +234,12 @@ impl<'p> Emitter<'p> {
         Arg::Buffer(self.recording.constant(key, build))
     }
 
+    /// A tensor of this plan alone: small tables that depend on the request's shapes, uploaded with the plan.
+    pub fn table(&mut self, tensor: HostTensor) -> Arg {
+        let bytes = tensor.bytes().len();
+        Arg::Buffer(self.recording.storage(bytes, StorageKind::PlanConstant(tensor)))
+    }
+
     /// Arguments `(__global long *fault, int code)` for a kernel that checks indices against an axis of this length:
     /// it clamps a bad index and calls `report_fault(fault, code, index)` of the prelude, and the run fails.
     pub fn fault(&mut self, axis_length: usize) -> [Arg; 2] {

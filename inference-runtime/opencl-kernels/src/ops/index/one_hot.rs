@@ -98,7 +98,7 @@ impl Operator for OneHot {
 mod tests {
     use crate::ir::Attribute;
     use crate::ops::movement::elements::{EVERY_SIZE, numbered};
-    use crate::tensor::{DType, HostTensor};
+    use crate::tensor::HostTensor;
     use crate::testing::Case;
 
     fn case(indices: HostTensor, depth: HostTensor, values: HostTensor, axis: i64) -> Case {

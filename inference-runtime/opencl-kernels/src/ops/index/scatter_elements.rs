@@ -223,7 +223,7 @@ mod tests {
         let updates = HostTensor::i32([5000], &(0..5000).collect::<Vec<_>>());
         let raced = case(
             HostTensor::i32([2], &[0, 0]),
-            HostTensor::i64([5000], &[1; 5000]),
+            HostTensor::i64([5000], &vec![1; 5000]),
             updates,
             0,
         );

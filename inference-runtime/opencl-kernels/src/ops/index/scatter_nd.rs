@@ -39,7 +39,7 @@ pub(super) fn construct(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String
 }
 
 impl ScatterNd {
-    fn emit_replacing(&self, emitter: &mut Emitter<'_>, tuples: &Tuples) -> Result<(), Reason> {
+    fn emit_replacing(emitter: &mut Emitter<'_>, tuples: &Tuples) {
         let data = emitter.input_type(0).clone();
         let wide = widening([tuples.run], data.dtype.size());
         let launch = |kernel, count, args| Launch {
@@ -72,7 +72,6 @@ impl ScatterNd {
         scatter.extend(Divisor::args(run));
         scatter.extend(to_slices);
         emitter.launch(launch("scatter_nd", count, scatter));
-        Ok(())
     }
 
     fn emit_reducing(emitter: &mut Emitter<'_>, tuples: &Tuples, reduction: Reduction) {
@@ -140,7 +139,7 @@ impl Operator for ScatterNd {
         }
         emitter.copy((0, 0), (0, 0), data.bytes());
         match self.reduction {
-            None => self.emit_replacing(emitter, &tuples)?,
+            None => Self::emit_replacing(emitter, &tuples),
             Some(reduction) => Self::emit_reducing(emitter, &tuples, reduction),
         }
         Ok(())
@@ -177,7 +176,7 @@ mod tests {
     fn the_last_of_several_updates_counts() {
         let data = HostTensor::i32([2, 4], &[0; 8]);
         let updates = HostTensor::i32([3000, 4], &(0..12_000).collect::<Vec<_>>());
-        let raced = case(data, HostTensor::i64([3000, 1], &[1; 3000]), updates).check();
+        let raced = case(data, HostTensor::i64([3000, 1], &vec![1; 3000]), updates).check();
         let last = [0, 0, 0, 0, 11_996, 11_997, 11_998, 11_999];
         assert_eq!(raced, [HostTensor::i32([2, 4], &last)]);
     }

@@ -123,6 +123,7 @@ impl Operator for TopK {
         let shape = types[0].shape.clone();
         let mut values = Elements::zeroed(types.remove(0));
         let mut indices = vec![0; shape.iter().product()];
+        let (floats, integers) = (data.to_f32(), data.to_i64().unwrap_or_default());
         let mut lines = data.shape().to_vec();
         lines[self.axis] = 1;
         for_each_index(&lines, |_, line| {
@@ -133,12 +134,10 @@ impl Operator for TopK {
                     position(data.shape(), &at)
                 })
                 .collect();
-            let ranked = match data.to_f32() {
-                Some(floats) => self.ranked(&along.iter().map(|&i| floats[i]).collect::<Vec<_>>()),
-                None => {
-                    let integers = data.to_i64().unwrap_or_default();
-                    self.ranked(&along.iter().map(|&i| integers[i]).collect::<Vec<_>>())
-                }
+            let ranked = if let Some(floats) = &floats {
+                self.ranked(&along.iter().map(|&i| floats[i]).collect::<Vec<_>>())
+            } else {
+                self.ranked(&along.iter().map(|&i| integers[i]).collect::<Vec<_>>())
             };
             for (place, &at) in ranked.iter().take(k).enumerate() {
                 let mut to = line.to_vec();

@@ -151,7 +151,7 @@ mod tests {
     fn picking_moves_elements_of_odd_types() {
         let source = HostTensor::new(TensorType::new(DType::F16, [3]), vec![1, 2, 3, 4, 5, 6]);
         let picked = pick(TensorType::new(DType::F16, [2]), &source, |to, from| {
-            from[0] = 2 - to[0]
+            from[0] = 2 - to[0];
         });
         assert_eq!(picked.bytes(), [5, 6, 3, 4]);
     }

@@ -147,8 +147,8 @@ impl Resize {
         let mut resized: Vec<Resized> = shape
             .iter()
             .map(|&length| Resized {
-                length,
-                resized: length,
+                before: length,
+                after: length,
                 scale: 1.0,
             })
             .collect();
@@ -171,7 +171,7 @@ impl Resize {
                 }
                 let axis = &mut resized[axis];
                 axis.scale = scale;
-                axis.resized = (scale * axis.length as f32) as usize;
+                axis.after = (scale * axis.before as f32) as usize;
             }
             return Ok(resized);
         }
@@ -182,12 +182,12 @@ impl Resize {
         fits(sizes.len(), "sizes")?;
         for (&axis, &size) in axes.iter().zip(&sizes) {
             let axis = &mut resized[axis];
-            axis.resized = usize::try_from(size)
+            axis.after = usize::try_from(size)
                 .ok()
-                .filter(|&size| (size > 0) == (axis.length > 0))
-                .ok_or_else(|| format!("a size of {size} for an axis of {}", axis.length))?;
-            if axis.length > 0 {
-                axis.scale = axis.resized as f32 / axis.length as f32;
+                .filter(|&size| (size > 0) == (axis.before > 0))
+                .ok_or_else(|| format!("a size of {size} for an axis of {}", axis.before))?;
+            if axis.before > 0 {
+                axis.scale = axis.after as f32 / axis.before as f32;
             }
         }
         Ok(resized)
@@ -206,7 +206,7 @@ impl Resize {
 
 /// ONNX Runtime leaves an axis with scale 1 alone, whatever the coordinates.
 fn is_kept(axis: &Resized) -> bool {
-    axis.length == axis.resized && axis.scale.to_bits() == 1.0_f32.to_bits()
+    axis.before == axis.after && axis.scale.to_bits() == 1.0_f32.to_bits()
 }
 
 /// The axis' place in the middle: what lies outside and inside of it.
@@ -224,7 +224,7 @@ impl Operator for Resize {
     }
 
     fn infer(&self, inputs: &[Option<Operand<'_>>]) -> Result<Vec<TensorType>, Reason> {
-        let shape: Shape = self.axes(inputs)?.iter().map(|axis| axis.resized).collect();
+        let shape: Shape = self.axes(inputs)?.iter().map(|axis| axis.after).collect();
         Ok(vec![TensorType::new(required(inputs, 0)?.dtype(), shape)])
     }
 

@@ -1,7 +1,7 @@
 //! Where a resized axis takes its elements from: ONNX's coordinates, filters and roundings, calculated in float32 in
-//! ONNX Runtime's order of operations, because a nearest neighbour at the edge between two elements depends on it.
+//! ORT's order of operations, because a nearest neighbour at the edge between two elements depends on it.
 
-/// How a coordinate of the output becomes one of the input ("coordinate_transformation_mode").
+/// How a coordinate of the output becomes one of the input (`coordinate_transformation_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coordinates {
     HalfPixel,
@@ -28,23 +28,23 @@ impl Coordinates {
     /// The place in an axis of `length` elements that element `at` of the resized axis comes from.
     fn original(self, at: usize, axis: &Resized) -> f32 {
         let (at, scale) = (at as f32, axis.scale);
-        let (length, resized) = (axis.length as f32, axis.resized as f32);
+        let (length, resized) = (axis.before as f32, axis.after as f32);
         match self {
             Self::HalfPixel => (at + 0.5) / scale - 0.5,
             Self::HalfPixelSymmetric => {
                 let adjustment = resized / (scale * length);
                 length / 2.0 * (1.0 - adjustment) + (at + 0.5) / scale - 0.5
             }
-            Self::PytorchHalfPixel if axis.resized > 1 => (at + 0.5) / scale - 0.5,
+            Self::PytorchHalfPixel if axis.after > 1 => (at + 0.5) / scale - 0.5,
             Self::TfHalfPixelForNn => (at + 0.5) / scale,
-            Self::AlignCorners if axis.resized > 1 => at * (length - 1.0) / (resized - 1.0),
+            Self::AlignCorners if axis.after > 1 => at * (length - 1.0) / (resized - 1.0),
             Self::PytorchHalfPixel | Self::AlignCorners => 0.0,
             Self::Asymmetric => at / scale,
         }
     }
 }
 
-/// Which of the two nearest elements is taken ("nearest_mode").
+/// Which of the two nearest elements is taken (`nearest_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Nearest {
     RoundPreferFloor,
@@ -92,9 +92,9 @@ pub(super) enum Filter {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Resized {
     /// Elements before.
-    pub(super) length: usize,
+    pub(super) before: usize,
     /// Elements after.
-    pub(super) resized: usize,
+    pub(super) after: usize,
     /// Their ratio as given; the lengths are whole numbers, this is not.
     pub(super) scale: f32,
 }
@@ -119,8 +119,8 @@ impl Samples {
             indices: Vec::new(),
             weights: Vec::new(),
         };
-        let last = axis.length as i32 - 1;
-        for at in 0..axis.resized {
+        let last = axis.before as i32 - 1;
+        for at in 0..axis.after {
             let place = coordinates.original(at, axis);
             match filter {
                 Filter::Nearest(nearest) => {
@@ -177,8 +177,8 @@ mod tests {
 
     fn nearest(resized: usize, scale: f32, coordinates: &str, nearest: Nearest) -> Vec<i32> {
         let axis = Resized {
-            length: 5,
-            resized,
+            before: 5,
+            after: resized,
             scale,
         };
         let coordinates = Coordinates::named(coordinates, 19).unwrap();
@@ -215,18 +215,16 @@ mod tests {
 
     #[test]
     fn halves_are_rounded_as_the_mode_says() {
-        use Nearest::{RoundPreferCeil, RoundPreferFloor};
-        assert_eq!(RoundPreferFloor.round(1.5, false), 1.0);
-        assert_eq!(RoundPreferCeil.round(1.5, false), 2.0);
-        assert_eq!(RoundPreferFloor.round(1.75, false), 2.0);
-        assert_eq!(RoundPreferCeil.round(1.25, false), 1.0);
+        let rounded = |mode: Nearest| [1.25, 1.5, 1.75].map(|place| mode.round(place, false) as i32);
+        assert_eq!(rounded(Nearest::RoundPreferFloor), [1, 1, 2]);
+        assert_eq!(rounded(Nearest::RoundPreferCeil), [1, 2, 2]);
     }
 
     #[test]
     fn weights_sum_to_one() {
         let axis = Resized {
-            length: 5,
-            resized: 13,
+            before: 5,
+            after: 13,
             scale: 2.6,
         };
         for exclude_outside in [false, true] {

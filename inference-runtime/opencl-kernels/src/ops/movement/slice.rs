@@ -181,7 +181,7 @@ mod tests {
     use super::Selection;
     use crate::ir::Attribute;
     use crate::ops::movement::elements::{EVERY_SIZE, numbered};
-    use crate::tensor::{DType, HostTensor};
+    use crate::tensor::HostTensor;
     use crate::testing::Case;
 
     fn ints(values: &[i64]) -> HostTensor {

@@ -20,10 +20,12 @@ struct Split {
 
 pub(super) fn construct(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
     let version = view.node().since_version;
+    if version == 1 && view.has_input(1) {
+        return Err("lengths as a float input (version 1)".to_owned());
+    }
     let (known, lengths): (&[&str], _) = match version {
-        ..=1 if view.has_input(1) => return Err("lengths as a float input (version 1)".to_owned()),
         ..=11 => (&["axis", "split"], Integers::attribute(view, "split")),
-        ..=13 => (&["axis"], Integers::input(view, 1)),
+        12..=13 => (&["axis"], Integers::input(view, 1)),
         _ => (&["axis", "num_outputs"], Integers::input(view, 1)),
     };
     only_attributes(view, known)?;

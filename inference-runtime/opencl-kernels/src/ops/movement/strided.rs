@@ -311,16 +311,12 @@ impl AxisArgs {
 }
 
 /// How many neighbouring elements of `size` bytes can be moved as one, if runs and distances have these lengths.
-pub(in crate::ops) fn widening(lengths: impl IntoIterator<Item = usize> + Clone, size: usize) -> usize {
-    let mut factor = WIDEST / size;
-    while !lengths
-        .clone()
+pub(in crate::ops) fn widening(lengths: impl IntoIterator<Item = usize>, size: usize) -> usize {
+    // The largest power of two that divides them all is the lowest bit set in any of them.
+    let bits = lengths
         .into_iter()
-        .all(|length| length.is_multiple_of(factor))
-    {
-        factor /= 2;
-    }
-    factor
+        .fold(WIDEST / size, |bits, length| bits | length);
+    1 << bits.trailing_zeros()
 }
 
 /// The build option that sets what one work-item moves, from its size in bytes.

@@ -221,7 +221,7 @@ mod tests {
         );
         assert_eq!(filled(&[3, 0], None), HostTensor::f32([3, 0], &[]));
         let large = filled(&[LARGE, LARGE], Some(HostTensor::bool([1], &[true])));
-        assert_eq!(large, HostTensor::bool([300, 300], &[true; 90_000]));
+        assert_eq!(large, HostTensor::bool([300, 300], &vec![true; 90_000]));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use tonic::metadata::MetadataMap;
 use crate::Engine;
 use crate::api::{Error, InferRequest, Result};
 use crate::wire::deadline;
-use crate::wire::oip::classification;
 use crate::wire::oip::grpc::{Body, decode, encode};
 
 /// An answer, and whether its request asked for a marked last answer.
@@ -43,19 +42,12 @@ pub(super) async fn infer(
         version,
         id,
         inputs,
-        outputs: outputs.clone(),
+        outputs,
         priority: parameters.priority,
         deadline: deadline::after(arrival, engine.limits().longest_deadline, wishes),
         cancel,
     };
-    let mut response = engine.infer(request).await?;
-    if classification::wanted(&outputs) {
-        let batched = engine
-            .config(&response.model, Some(&response.version))?
-            .max_batch_size
-            > 0;
-        classification::apply(&mut response, &outputs, batched)?;
-    }
+    let response = engine.infer(request).await?;
     Ok(Answer {
         response: encode(response)?,
         mark_final: parameters.final_response_marker,

@@ -4,7 +4,6 @@
 //! contents. Every check of lengths, shapes and datatypes happens here, before anything is allocated for what a client
 //! merely claims.
 
-pub(crate) mod classification;
 pub(crate) mod config;
 pub(crate) mod grpc;
 pub(crate) mod parameters;

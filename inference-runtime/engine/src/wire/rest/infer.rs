@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use crate::Engine;
 use crate::api::InferRequest;
 use crate::wire::deadline;
-use crate::wire::oip::classification;
 use crate::wire::oip::rest::{Answer, Body as Decoded, Frame, decode, encode, frame, raw};
 
 use super::compression::{self, Coding};
@@ -48,27 +47,18 @@ pub(super) async fn infer(
         version: target.version,
         id,
         inputs,
-        outputs: outputs.clone(),
+        outputs,
         priority: parameters.priority,
         deadline: deadline::after(arrival, engine.limits().longest_deadline, [parameters.timeout]),
         cancel,
     };
-    let mut response = engine.infer(request).await?;
-    let batched = classification::wanted(&outputs)
-        && engine
-            .config(&response.model, Some(&response.version))?
-            .max_batch_size
-            > 0;
+    let response = engine.infer(request).await?;
     let size = response
         .outputs
         .iter()
         .map(|output| output.tensor.shape.iter().product::<usize>())
         .sum();
-    let answer = offload(size, move || {
-        classification::apply(&mut response, &outputs, batched)?;
-        encode(&response, &encoding)
-    })
-    .await?;
+    let answer = offload(size, move || encode(&response, &encoding)).await?;
     write(&headers, answer).await
 }
 

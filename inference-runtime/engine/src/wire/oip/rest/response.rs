@@ -131,7 +131,7 @@ fn elements(out: &mut Vec<u8>, output: &NamedTensor) -> Result<()> {
 
 fn integers<T: std::fmt::Display, const N: usize>(out: &mut Vec<u8>, bytes: &[u8], from: fn([u8; N]) -> T) {
     each(out, bytes, |out, element| {
-        write(out, format_args!("{}", from(element)))
+        write(out, format_args!("{}", from(element)));
     });
 }
 

@@ -87,7 +87,17 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 /// The error as a gRPC status.
 pub(crate) fn grpc(error: Error) -> tonic::Status {
-    tonic::Status::new(of(error.kind).grpc, error.message)
+    tonic::Status::new(of(error.kind).grpc, text(error.message))
+}
+
+/// An error's text as it goes out: one that quotes a client's name of a megabyte would not fit into gRPC's headers.
+pub(crate) fn text(mut message: String) -> String {
+    const LONGEST: usize = 2000;
+    if message.len() > LONGEST {
+        message.truncate(message.floor_char_boundary(LONGEST));
+        message.push('…');
+    }
+    message
 }
 
 #[cfg(test)]
@@ -111,6 +121,13 @@ mod tests {
             let status = of(kind);
             assert_eq!((status.http.as_u16(), status.grpc), (http, grpc), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        assert_eq!(text("short".into()), "short");
+        let cut = text("é".repeat(5000));
+        assert!(cut.len() < 2010 && cut.ends_with('…'));
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(super) fn router(engine: Engine, stop: CancellationToken) -> Router {
     let inference = GrpcInferenceServiceServer::new(service::Service::new(engine, stop))
         .max_decoding_message_size(most)
         .max_encoding_message_size(usize::MAX)
-        .accept_compressed(CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate);
     Routes::new(inference)
         .add_service(HealthServer::new(health))
         .into_axum_router()

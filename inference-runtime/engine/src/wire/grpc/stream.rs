@@ -159,7 +159,7 @@ fn success(answer: Answer) -> ModelStreamInferResponse {
 /// The id travels along, so that a client knows which of its requests failed.
 fn failure(id: String, error: Error) -> ModelStreamInferResponse {
     ModelStreamInferResponse {
-        error_message: error.message,
+        error_message: status::text(error.message),
         infer_response: Some(ModelInferResponse {
             id,
             ..ModelInferResponse::default()

@@ -65,7 +65,7 @@ impl From<Error> for Failure {
         let status = status::of(error.kind);
         Self {
             status: status.http,
-            message: error.message,
+            message: status::text(error.message),
             retry: status.retry,
         }
     }

@@ -12,6 +12,10 @@ use crate::tensor::{DType, HostTensor, TensorType};
 
 /// `alpha · A' B' + beta · C` for matrices, C broadcasting to the product's shape.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "three of them are ONNX's attributes"
+)]
 pub(super) struct Gemm {
     trans_a: bool,
     trans_b: bool,

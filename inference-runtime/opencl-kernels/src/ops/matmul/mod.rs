@@ -29,7 +29,7 @@ use super::Registration;
 pub(super) use activation::{ACTIVATION_ATTRIBUTES, Activation};
 pub(super) use attributes::refuse_unknown;
 pub(super) use product::{Matrix, Product, countable, int};
-pub(super) use reference::{Repeating, coordinates};
+pub(super) use reference::coordinates;
 
 /// What this family lowers.
 pub(super) const OPERATORS: &[Registration] = &[

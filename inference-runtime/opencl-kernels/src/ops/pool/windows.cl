@@ -1,0 +1,90 @@
+// Pooling over sliding windows, up to three spatial axes; one work-item an output.
+//
+// POOL: 1 the largest element, 2 the mean, 3 the p-norm. With INDICES the largest element's index in the whole input
+// goes to a second output. Padding is never read: taps are cut to those inside the input before the loops.
+
+// Taps t with 0 <= start + t * dilation < limit lie in [first_tap, end_tap).
+inline int first_tap(int start, int dilation) {
+    return start >= 0 ? 0 : (-start + dilation - 1) / dilation;
+}
+inline int end_tap(int start, int dilation, int limit, int taps) {
+    return start >= limit ? 0 : min(taps, (limit - start + dilation - 1) / dilation);
+}
+
+__kernel void pool_windows(__global const float *restrict x, __global float *restrict y,
+#ifdef INDICES
+                           __global long *restrict indices,
+#endif
+                           const int4 input /* D, H, W, planes */, const int4 output /* D, H, W, - */,
+                           const int4 window /* D, H, W, column-major indices? */, const int4 stride,
+                           const int4 dilation, const int4 before, const int4 after /* D, H, W, count padding? */,
+                           const float p) {
+    const int pixel = get_global_id(0), plane = get_global_id(1);
+    if (pixel >= output.x * output.y * output.z) {
+        return;
+    }
+    const int w = pixel % output.z, rest = pixel / output.z;
+    const int h = rest % output.y, d = rest / output.y;
+    const int start_d = d * stride.x - before.x, start_h = h * stride.y - before.y, start_w = w * stride.z - before.z;
+    const int from_d = first_tap(start_d, dilation.x), to_d = end_tap(start_d, dilation.x, input.x, window.x);
+    const int from_h = first_tap(start_h, dilation.y), to_h = end_tap(start_h, dilation.y, input.y, window.y);
+    const int from_w = first_tap(start_w, dilation.z), to_w = end_tap(start_w, dilation.z, input.z, window.z);
+    __global const float *from = x + (size_t)plane * input.x * input.y * input.z;
+    const size_t out = (size_t)plane * output.x * output.y * output.z + pixel;
+
+#if POOL == 1
+    float best = -FLT_MAX;
+    int best_d = 0, best_h = 0, best_w = 0;
+    bool none = true;
+#else
+    float sum = 0.0f;
+#endif
+    for (int td = from_d; td < to_d; td++) {
+        const int at_d = start_d + td * dilation.x;
+        for (int th = from_h; th < to_h; th++) {
+            const int at_h = start_h + th * dilation.y;
+            __global const float *row = from + ((size_t)at_d * input.y + at_h) * input.z;
+            for (int tw = from_w; tw < to_w; tw++) {
+                const int at_w = start_w + tw * dilation.z;
+                const float v = row[at_w];
+#if POOL == 1
+                // A NaN wins and stays.
+                if (none || v > best || v != v) {
+                    best = v;
+                    none = false;
+#ifdef INDICES
+                    best_d = at_d;
+                    best_h = at_h;
+                    best_w = at_w;
+#endif
+                    if (v != v) {
+                        td = to_d, th = to_h, tw = to_w;
+                    }
+                }
+#elif POOL == 2
+                sum += v;
+#else
+                sum += p == 1.0f ? fabs(v) : p == 2.0f ? v * v : pow(fabs(v), p);
+#endif
+            }
+        }
+    }
+#if POOL == 1
+    y[out] = best;
+#ifdef INDICES
+    const size_t place = window.w ? ((size_t)best_w * input.y + best_h) * input.x + best_d
+                                  : ((size_t)best_d * input.y + best_h) * input.z + best_w;
+    indices[out] = none ? -1 : (long)((size_t)plane * input.x * input.y * input.z + place);
+#endif
+#elif POOL == 2
+    int count = max(to_d - from_d, 0) * max(to_h - from_h, 0) * max(to_w - from_w, 0);
+    if (after.w) {
+        count = end_tap(start_d, dilation.x, input.x + after.x, window.x) *
+                end_tap(start_h, dilation.y, input.y + after.y, window.y) *
+                end_tap(start_w, dilation.z, input.z + after.z, window.z);
+    }
+    y[out] = sum / (float)count;
+#else
+    y[out] = p == 1.0f ? sum : p == 2.0f ? sqrt(sum) : pow(sum, 1.0f / p);
+#endif
+}

@@ -61,12 +61,11 @@ impl Recording {
         if let Some(&id) = self.constants.get(&key) {
             return id;
         }
-        let (bytes, tensor) = match self.resident.get(&key) {
-            Some(&bytes) => (bytes, None),
-            None => {
-                let tensor = build();
-                (tensor.bytes().len(), Some(tensor))
-            }
+        let (bytes, tensor) = if let Some(&bytes) = self.resident.get(&key) {
+            (bytes, None)
+        } else {
+            let tensor = build();
+            (tensor.bytes().len(), Some(tensor))
         };
         let id = self.storage(bytes, StorageKind::Constant(key.clone(), tensor));
         self.constants.insert(key, id);

@@ -64,7 +64,7 @@ pub struct Plan {
 impl Plan {
     /// Plans a program for these input shapes on such a device.
     pub fn make(program: &Program, input_shapes: &[&[usize]], device: &DeviceTraits) -> Result<Self> {
-        Self::make_with(program, input_shapes, device, Arc::default())
+        Self::make_with(program, input_shapes, device, &Arc::default())
     }
 
     /// Like [`make`](Self::make), for a device that holds these constants already.
@@ -72,20 +72,20 @@ impl Plan {
         program: &Program,
         input_shapes: &[&[usize]],
         device: &DeviceTraits,
-        resident: Arc<Resident>,
+        resident: &Arc<Resident>,
     ) -> Result<Self> {
-        program.with_form(|form| Self::make_form(form, input_shapes, device, Arc::clone(&resident)))
+        program.with_form(|form| Self::make_form(form, input_shapes, device, resident))
     }
 
     fn make_form(
         form: &Arc<Form>,
         input_shapes: &[&[usize]],
         device: &DeviceTraits,
-        resident: Arc<Resident>,
+        resident: &Arc<Resident>,
     ) -> Result<Self> {
         let values = values::infer(form, input_shapes)?;
         let wanted = wanted_nodes(form, &values);
-        let mut recording = Recording::new(resident, form.prefix());
+        let mut recording = Recording::new(Arc::clone(resident), form.prefix());
         let mut storages: Vec<Option<StorageId>> = vec![None; values.values.len()];
 
         let inputs = upload_inputs(form, &values, &mut recording, &mut storages);

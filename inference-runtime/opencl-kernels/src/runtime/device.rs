@@ -2,12 +2,14 @@
 
 use std::ffi::c_void;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use opencl3::device as cl;
 use opencl3::error_codes::{DLOPEN_FUNCTION_NOT_AVAILABLE, DLOPEN_RUNTIME_LOAD_FAILED};
 use opencl3::platform::platform as cl_platform;
 
 use super::call::check;
+use super::hex::hex;
 use super::{DeviceKind, DeviceTraits};
 use crate::error::{Error, Result};
 
@@ -155,10 +157,15 @@ impl fmt::Display for Device {
     }
 }
 
+/// Held while drivers are asked: their first call loads and initialises them, and PoCL 3.1 crashes or loses its device
+/// when two threads do that at once.
+static DISCOVERY: Mutex<()> = Mutex::new(());
+
 /// Every GPU and CPU device of every OpenCL driver on this machine, in the drivers' order.
 ///
 /// A machine without OpenCL has no devices; that is an answer, not an error.
 pub fn devices() -> Result<Vec<Device>> {
+    let _alone = DISCOVERY.lock().unwrap_or_else(PoisonError::into_inner);
     let platforms = match cl_platform::get_platform_ids() {
         Ok(platforms) => platforms,
         Err(PLATFORM_NOT_FOUND) => return Ok(Vec::new()),
@@ -185,7 +192,7 @@ pub fn devices() -> Result<Vec<Device>> {
             match Device::query(id, &name) {
                 Ok(device) => found.push(device),
                 Err(error) => {
-                    tracing::warn!(platform = name, %error, "skipping a device that does not describe itself")
+                    tracing::warn!(platform = name, %error, "skipping a device that does not describe itself");
                 }
             }
         }
@@ -247,7 +254,7 @@ fn pci(id: *mut c_void) -> Option<PciAddress> {
 
 fn uuid(id: *mut c_void) -> Option<String> {
     let bytes = cl::get_device_data(id, cl::CL_DEVICE_UUID_KHR).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex(&bytes))
 }
 
 fn trimmed(bytes: &[u8]) -> String {

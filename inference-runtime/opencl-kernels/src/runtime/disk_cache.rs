@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::DeviceInfo;
+use super::hex::hex;
 
 /// Binaries by the digest of everything that decides them. Never a reason to fail: what cannot be read or written is
 /// built again.
@@ -54,7 +55,7 @@ impl DiskCache {
     }
 
     /// The key of a build: source with prelude, options, device, driver and our version.
-    pub(super) fn key(&self, text: &str, options: &str, device: &DeviceInfo) -> String {
+    pub(super) fn key(text: &str, options: &str, device: &DeviceInfo) -> String {
         let mut hash = Sha256::new();
         let parts = [
             text,
@@ -69,7 +70,7 @@ impl DiskCache {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 
     pub(super) fn load(&self, key: &str) -> Option<Vec<u8>> {

@@ -227,7 +227,7 @@ impl Executor {
             None => {
                 let shapes: Vec<&[usize]> = inputs.iter().map(|input| input.shape).collect();
                 let traits = self.queue.context().traits();
-                let plan = Plan::make_with(&self.program, &shapes, traits, self.constants.resident())?;
+                let plan = Plan::make_with(&self.program, &shapes, traits, &self.constants.resident())?;
                 self.plans.truncate(self.options.plans.max(1) - 1);
                 let shapes = shapes.into_iter().map(<[usize]>::to_vec).collect();
                 self.plans.insert(

@@ -10,6 +10,7 @@ mod context;
 mod device;
 mod disk_cache;
 mod executor;
+mod hex;
 mod instance;
 mod kernel;
 mod memory;

@@ -15,6 +15,9 @@ use crate::plan::Source;
 /// Put in front of every source.
 const PRELUDE: &str = include_str!("prelude.cl");
 
+/// Held by whichever thread builds, for whatever device: drivers' compilers are not worth trusting with several threads.
+static COMPILER: Mutex<()> = Mutex::new(());
+
 /// Given to every build, before the launch's own options.
 const STANDARD: &str = "-cl-std=CL1.2";
 
@@ -53,8 +56,7 @@ pub struct Programs {
     disk: DiskCache,
     /// Folder with `.cl` files that replace the embedded ones, for work on kernels.
     overrides: Option<PathBuf>,
-    /// Held while building: drivers' compilers are not worth trusting with several threads, and two executors that
-    /// want the same program should not both build it.
+    /// Held while building, so that two executors that want the same program do not both build it.
     built: Mutex<HashMap<(Source, String), Arc<BuiltProgram>>>,
 }
 
@@ -91,7 +93,7 @@ impl Programs {
     fn build(&self, context: &DeviceContext, source: Source, options: &str) -> Result<BuiltProgram> {
         let text = format!("{PRELUDE}\n#line 1 \"{}\"\n{}", source.name, self.text(source));
         let options = format!("{STANDARD} {options}");
-        let key = self.disk.key(&text, &options, context.device().info());
+        let key = DiskCache::key(&text, &options, context.device().info());
         if let Some(binary) = self.disk.load(&key) {
             match from_binary(context, source.name, &options, &binary) {
                 Ok(program) => return Ok(program),
@@ -157,6 +159,7 @@ fn build(context: &DeviceContext, program: &BuiltProgram, options: &str) -> Resu
         device: context.device().to_string(),
         log,
     };
+    let _alone = COMPILER.lock().unwrap_or_else(PoisonError::into_inner);
     let options = CString::new(options).map_err(|_| failed("build options hold a NUL".to_owned()))?;
     let built = cl::build_program(program.handle, &[device], &options, None, std::ptr::null_mut());
     built.map_err(|code| {

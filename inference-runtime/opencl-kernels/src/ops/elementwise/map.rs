@@ -1,11 +1,10 @@
 //! Launching an elementwise program over broadcast operands: which of the kernels of `broadcast.cl`, with which
 //! arguments.
 
+use super::axes::{divisor_args, int, stride_arg};
 use super::broadcast::Layout;
 use crate::ops::Reason;
-use crate::ops::movement::divisor::Divisor;
 use crate::plan::{Arg, Emitter, Launch, Source};
-use crate::tensor::MAX_RANK;
 
 /// Elements per work-item of `map_flat` and `map_rows`.
 const LANES: usize = 4;
@@ -89,35 +88,11 @@ fn row_args(layout: &Layout<3>) -> Result<[Arg; 4], Reason> {
 }
 
 /// `uint count, int inner, int8 extents, int8 magics, int8 shifts, int8 first, int8 second, int8 third`
-fn any_args(layout: &Layout<3>) -> Result<[Arg; 8], Reason> {
-    let inner = layout.rank() - 1;
-    let [mut extents, mut magics, mut shifts] = [[0_i32; MAX_RANK]; 3];
-    for (lane, &extent) in layout.extents[..inner].iter().enumerate() {
-        let divisor = Divisor::new(extent);
-        extents[lane] = int(extent)?;
-        magics[lane] = divisor.magic.cast_signed();
-        shifts[lane] = divisor.shift.cast_signed();
+fn any_args(layout: &Layout<3>) -> Result<Vec<Arg>, Reason> {
+    let mut args = vec![Arg::U32(int(layout.extents.iter().product())? as u32)];
+    args.extend(divisor_args(&layout.extents)?);
+    for operand in 0..3 {
+        args.push(stride_arg(&layout.strides_of(operand).collect::<Vec<_>>())?);
     }
-    let strides = |operand: usize| {
-        let mut lanes = [0; MAX_RANK];
-        for (axis, stride) in layout.strides_of(operand).enumerate() {
-            lanes[if axis == inner { MAX_RANK - 1 } else { axis }] = int(stride)?;
-        }
-        Ok::<_, Reason>(Arg::Int8(lanes))
-    };
-    Ok([
-        Arg::U32(int(layout.extents.iter().product())? as u32),
-        Arg::I32(int(inner)?),
-        Arg::Int8(extents),
-        Arg::Int8(magics),
-        Arg::Int8(shifts),
-        strides(0)?,
-        strides(1)?,
-        strides(2)?,
-    ])
-}
-
-/// A number that kernels take as `int`.
-pub(in crate::ops) fn int(value: usize) -> Result<i32, Reason> {
-    i32::try_from(value).map_err(|_| format!("{value} elements are more than kernels can index"))
+    Ok(args)
 }

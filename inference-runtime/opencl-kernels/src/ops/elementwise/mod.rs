@@ -5,18 +5,19 @@
 
 use super::Registration;
 
-mod binary;
 mod cast;
 mod clip;
 mod erf;
 mod fold;
-mod map;
 mod select;
 mod unary;
 
 pub(in crate::ops) mod attributes;
+pub(in crate::ops) mod axes;
+pub(in crate::ops) mod binary;
 pub(in crate::ops) mod broadcast;
 pub(in crate::ops) mod function;
+pub(in crate::ops) mod map;
 pub(in crate::ops) mod numbers;
 pub(in crate::ops) mod operation;
 

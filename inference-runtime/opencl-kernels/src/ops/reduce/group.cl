@@ -1,0 +1,31 @@
+// Reductions across one work-group of GROUP work-items; every work-item gets the result. `partial` has GROUP elements
+// and may be used again at once.
+
+#ifndef GROUP
+#define GROUP 64
+#endif
+
+#define GROUP_TREE(combine)                                                                                            \
+    partial[lane] = value;                                                                                             \
+    barrier(CLK_LOCAL_MEM_FENCE);                                                                                      \
+    for (int step = GROUP / 2; step > 0; step /= 2) {                                                                  \
+        if (lane < step) {                                                                                             \
+            const float other = partial[lane + step];                                                                  \
+            partial[lane] = combine(partial[lane], other);                                                             \
+        }                                                                                                              \
+        barrier(CLK_LOCAL_MEM_FENCE);                                                                                  \
+    }                                                                                                                  \
+    const float result = partial[0];                                                                                   \
+    barrier(CLK_LOCAL_MEM_FENCE);                                                                                      \
+    return result;
+
+#define TREE_SUM(a, b) ((a) + (b))
+#define TREE_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+inline float group_sum(float value, __local float *partial, int lane) {
+    GROUP_TREE(TREE_SUM)
+}
+
+inline float group_max(float value, __local float *partial, int lane) {
+    GROUP_TREE(TREE_MAX)
+}

@@ -68,6 +68,7 @@ mod tests {
 
     use crate::ir::Attribute;
     use crate::ops::movement::elements::{EVERY_SIZE, numbered};
+    use crate::runtime::DeviceKind;
     use crate::tensor::{DType, HostTensor};
     use crate::testing::Case;
 
@@ -112,6 +113,24 @@ mod tests {
         for dtype in EVERY_SIZE {
             for (shape, order) in shapes {
                 transposed(numbered(dtype, shape), order);
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_of_gpus_cover_odd_matrices_and_batches() {
+        let shapes: [(&[usize], &[i64]); 6] = [
+            (&[16, 16], &[1, 0]),
+            (&[33, 17], &[1, 0]),
+            (&[8, 100], &[1, 0]),
+            (&[3, 40, 9], &[0, 2, 1]),
+            (&[2, 20, 3, 18], &[0, 3, 2, 1]),
+            (&[2, 9, 2, 8, 2, 2, 2, 10], &[7, 0, 2, 1, 5, 4, 6, 3]),
+        ];
+        for dtype in EVERY_SIZE {
+            for (shape, order) in shapes {
+                let case = Case::new("Transpose", 13).attr("perm", Attribute::Ints(order.to_vec()));
+                case.input(numbered(dtype, shape)).check_as(DeviceKind::Gpu);
             }
         }
     }

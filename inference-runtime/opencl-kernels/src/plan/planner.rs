@@ -151,7 +151,7 @@ impl Plan {
             what,
             wanted: wanted as u64,
             limit: device.max_allocation,
-            device: format!("this {} for one buffer", device.kind),
+            device: format!("one buffer on this {}", device.kind),
         };
         if self.layout.bytes as u64 > device.max_allocation {
             let what = format!("the temporary memory of '{}'", form.graph().name);

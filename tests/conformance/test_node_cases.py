@@ -8,15 +8,14 @@ import pytest
 
 from conformance.cases import all_cases
 from conformance.operators import table
-from conformance.survey import survey
-from conformance.worker import Outcome
+from conformance.survey import Outcome, survey
 
 DOCUMENT = Path(__file__).parents[2] / "docs/operators.md"
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
-    return survey(list(all_cases()))
+    return survey("conformance.worker", list(all_cases()))
 
 
 def test_onnx_node_cases_never_crash_and_are_never_wrong(

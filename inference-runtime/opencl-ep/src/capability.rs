@@ -8,6 +8,20 @@ use opencl_kernels::ops;
 
 use crate::graph::{Model, Type};
 
+/// Operators whose arithmetic outgrows the data they touch. Everything else is bound by memory, and a piece of a graph
+/// bound by memory is done on the host before its tensors have crossed to the device.
+const HEAVY: &[&str] = &[
+    "Attention",
+    "Conv",
+    "ConvTranspose",
+    "Einsum",
+    "GRU",
+    "Gemm",
+    "LSTM",
+    "MatMul",
+    "RNN",
+];
+
 /// What a graph's claim comes to.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Claim {
@@ -42,6 +56,12 @@ pub(crate) fn claim(model: &Model, mut dry_run: impl FnMut(ir::Graph) -> Result<
         }
         // Each round declines at least one node, so this ends.
         if !refused_any {
+            let (groups, light) = groups
+                .into_iter()
+                .partition(|group| is_worth_crossing(model, group));
+            for node in <Vec<Vec<usize>>>::into_iter(light).flatten() {
+                refusals[node] = Some("its group is not worth the way to the device and back".into());
+            }
             let declined = refusals
                 .into_iter()
                 .enumerate()
@@ -50,6 +70,15 @@ pub(crate) fn claim(model: &Model, mut dry_run: impl FnMut(ir::Graph) -> Result<
             return Claim { groups, declined };
         }
     }
+}
+
+/// Whether a group should run on the device: a whole graph, because its borders are crossed by somebody in any case and
+/// its owner has asked for the device; a part of one only if there is something to gain.
+fn is_worth_crossing(model: &Model, group: &[usize]) -> bool {
+    group.len() == model.nodes.len()
+        || group
+            .iter()
+            .any(|&n| HEAVY.contains(&model.nodes[n].operator.as_str()))
 }
 
 /// The first answer, node by node: is there an operator for it?

@@ -29,7 +29,7 @@ impl Builder {
             domain: String::new(),
             since_version: 13,
             attributes: Ok(ir::Attributes::default()),
-            inputs: vec![Some(input)],
+            inputs: vec![Some(input); if operator == "MatMul" { 2 } else { 1 }],
             implicit_inputs: Vec::new(),
             outputs: vec![Some(output)],
             has_bodies: false,
@@ -53,9 +53,9 @@ fn a_chain_of_known_operators_is_one_group() {
 #[test]
 fn an_unknown_operator_is_declined_with_the_reason() {
     let model = Builder::new()
-        .node("Transpose", "x", "a")
+        .node("MatMul", "x", "a")
         .node("Teleport", "a", "b")
-        .node("Transpose", "b", "y")
+        .node("MatMul", "b", "y")
         .0;
     let claim = claim(&model, |_| Ok(()));
     assert_eq!(claim.groups, [[0], [2]]);
@@ -64,18 +64,39 @@ fn an_unknown_operator_is_declined_with_the_reason() {
 }
 
 #[test]
-fn a_node_that_the_dry_run_refuses_is_declined_and_the_rest_grouped_anew() {
+fn a_light_part_of_a_graph_is_not_worth_the_crossing() {
     let model = Builder::new()
         .node("Transpose", "x", "a")
-        .node("Transpose", "a", "b")
-        .node("Transpose", "b", "y")
+        .node("Teleport", "a", "b")
+        .node("MatMul", "b", "c")
+        .node("Transpose", "c", "y")
+        .0;
+    let claim = claim(&model, |_| Ok(()));
+    assert_eq!(claim.groups, [[2, 3]]);
+    let reasons: Vec<_> = claim
+        .declined
+        .iter()
+        .map(|(n, reason)| (*n, reason.as_str()))
+        .collect();
+    assert_eq!(
+        reasons[0],
+        (0, "its group is not worth the way to the device and back")
+    );
+}
+
+#[test]
+fn a_node_that_the_dry_run_refuses_is_declined_and_the_rest_grouped_anew() {
+    let model = Builder::new()
+        .node("MatMul", "x", "a")
+        .node("MatMul", "a", "b")
+        .node("MatMul", "b", "y")
         .0;
     let mut runs = Vec::new();
     let claim = claim(&model, |graph| {
         runs.push(graph.nodes.len());
-        if graph.nodes.iter().any(|n| n.name == "Transpose1") {
+        if graph.nodes.iter().any(|n| n.name == "MatMul1") {
             return Err(Refused {
-                node: Some("Transpose1".into()),
+                node: Some("MatMul1".into()),
                 reason: "depends on data".into(),
             });
         }
@@ -106,7 +127,7 @@ fn a_refusal_without_a_culprit_declines_the_whole_group() {
 fn a_value_that_is_no_tensor_declines_its_reader_only() {
     let mut builder = Builder::new();
     builder.value("s", Type::Other("a sequence".into()));
-    let model = builder.node("Transpose", "s", "a").node("Transpose", "x", "y").0;
+    let model = builder.node("MatMul", "s", "a").node("MatMul", "x", "y").0;
     let claim = claim(&model, |_| Ok(()));
     assert_eq!(claim.groups, [[1]]);
     assert_eq!(claim.declined, [(0, "'s' is a sequence".to_owned())]);

@@ -17,13 +17,27 @@
 #define FLAG_BIAS 1
 #define FLAG_RESIDUAL 2
 
-// Shift of tap t within one channel of the placed input.
-inline int tap_shift(int t, int4 window, int4 stride, int4 dilation, int4 phases, int4 grid) {
-    const int w = (t % window.z) * dilation.z;
-    t /= window.z;
-    const int h = (t % window.y) * dilation.y, d = (t / window.y) * dilation.x;
-    const int phase = ((d % stride.x) * phases.y + h % stride.y) * phases.z + w % stride.z;
-    return ((phase * grid.x + d / stride.x) * grid.y + h / stride.y) * grid.z + w / stride.z;
+// Shift of every tap within one channel of the placed input: phase and quotient along each axis, counted up rather than
+// divided out, since a work-item has little else to do.
+inline void tap_shifts(int *shifts, int4 window, int4 stride, int4 dilation, int4 phases, int4 grid) {
+    int t = 0;
+    for (int i = 0, phase_d = 0, d = 0; i < window.x; i++) {
+        for (int j = 0, phase_h = 0, h = 0; j < window.y; j++) {
+            for (int k = 0, phase_w = 0, w = 0; k < window.z; k++) {
+                const int phase = (phase_d * phases.y + phase_h) * phases.z + phase_w;
+                shifts[t++] = ((phase * grid.x + d) * grid.y + h) * grid.z + w;
+                for (phase_w += dilation.z; phase_w >= stride.z; phase_w -= stride.z) {
+                    w++;
+                }
+            }
+            for (phase_h += dilation.y; phase_h >= stride.y; phase_h -= stride.y) {
+                h++;
+            }
+        }
+        for (phase_d += dilation.x; phase_d >= stride.x; phase_d -= stride.x) {
+            d++;
+        }
+    }
 }
 
 __kernel void convolve_taps(CONV_ARGUMENTS) {
@@ -37,9 +51,7 @@ __kernel void convolve_taps(CONV_ARGUMENTS) {
     const int taps = window.w, phase_planes = phases.x * phases.y * phases.z;
     const size_t channel = (size_t)phase_planes * grid.x * grid.y * grid.z;
     int shifts[MOST_TAPS];
-    for (int t = 0; t < taps; t++) {
-        shifts[t] = tap_shift(t, window, stride, dilation, phases, grid);
-    }
+    tap_shifts(shifts, window, stride, dilation, phases, grid);
 
     const size_t row_stride = (size_t)depth * taps;
     __global const float *left = weights + (size_t)group * rows * row_stride;
@@ -111,33 +123,35 @@ __kernel void convolve_taps(CONV_ARGUMENTS) {
     EACH_BLOCK_ROW(STORE_ROW)
 }
 
-// One channel in per group: a work-item computes one row of one output channel, 16 outputs at a time.
+// One channel in per group: a work-item computes an output plane, 16 outputs of a row at a time.
 __kernel void convolve_taps_depthwise(CONV_ARGUMENTS) {
-    const int row = get_global_id(0), channel = get_global_id(1), image = get_global_id(2);
+    const int channel = get_global_id(0), image = get_global_id(1);
     const int groups = channels.x, per_group = channels.y, flags = channels.w;
-    if (row >= output.x * output.y) {
+    if (channel >= groups * per_group) {
         return;
     }
-    const int d = row / output.y, h = row - d * output.y;
     const int taps = window.w, phase_planes = phases.x * phases.y * phases.z;
     const size_t plane = (size_t)phase_planes * grid.x * grid.y * grid.z;
     int shifts[MOST_TAPS];
-    for (int t = 0; t < taps; t++) {
-        shifts[t] = tap_shift(t, window, stride, dilation, phases, grid);
-    }
-    __global const float *from =
-        x + ((size_t)image * groups + channel / per_group) * plane + (size_t)(d * grid.y + h) * grid.z;
+    tap_shifts(shifts, window, stride, dilation, phases, grid);
+    __global const float *from = x + ((size_t)image * groups + channel / per_group) * plane;
     __global const float *factors = weights + (size_t)channel * taps;
-    const size_t at = (((size_t)image * groups * per_group + channel) * output.x * output.y + row) * output.z;
     const float shift = flags & FLAG_BIAS ? bias[channel] : 0.0f;
-    for (int w = 0; w < output.z; w += 16) {
-        float16 sum = (float16)(shift);
-        for (int t = 0; t < taps; t++) {
-            sum += factors[t] * vload16(0, from + shifts[t] + w);
+    size_t at = ((size_t)image * groups * per_group + channel) * output.x * output.y * output.z;
+    for (int d = 0; d < output.x; d++) {
+        for (int h = 0; h < output.y; h++) {
+            __global const float *row = from + (size_t)(d * grid.y + h) * grid.z;
+            for (int w = 0; w < output.z; w += 16) {
+                float16 sum = (float16)(shift);
+                for (int t = 0; t < taps; t++) {
+                    sum += factors[t] * vload16(0, row + shifts[t] + w);
+                }
+                if (flags & FLAG_RESIDUAL) {
+                    sum += load_lanes(residual + at + w, 1, output.z - w);
+                }
+                store_lanes(activate(sum, act_p, act_q), y + at + w, output.z - w);
+            }
+            at += output.z;
         }
-        if (flags & FLAG_RESIDUAL) {
-            sum += load_lanes(residual + at + w, 1, output.z - w);
-        }
-        store_lanes(activate(sum, act_p, act_q), y + at + w, output.z - w);
     }
 }

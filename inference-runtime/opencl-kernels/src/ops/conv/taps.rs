@@ -94,7 +94,7 @@ pub(super) fn emit(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) 
     ];
     let (kernel, global) = if depthwise {
         let channels = geometry.groups * geometry.rows;
-        ("convolve_taps_depthwise", [d * h, channels, geometry.images])
+        ("convolve_taps_depthwise", [channels, geometry.images, 1])
     } else {
         let blocks = geometry.rows.div_ceil(BLOCK.0);
         let tiles = places.div_ceil(BLOCK.1);

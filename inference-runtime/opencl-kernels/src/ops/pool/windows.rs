@@ -8,6 +8,7 @@ use crate::ops::conv::{Axis, Padding, Sliding, lengths, three};
 use crate::ops::matmul::{coordinates, countable, int, refuse_unknown};
 use crate::ops::operator::{Operand, Operator, Reason};
 use crate::plan::{Arg, Emitter, Launch, Source};
+use crate::runtime::DeviceKind;
 use crate::tensor::{DType, HostTensor, TensorType};
 
 const SOURCE: Source = Source {
@@ -245,7 +246,8 @@ impl Operator for Windows {
         };
         let mut options = vec![self.kind.option()];
         let mut args = vec![emitter.read(0), emitter.write(0)];
-        if self.kind == Kind::Max && emitter.wants_output(1) {
+        let indices = self.kind == Kind::Max && emitter.wants_output(1);
+        if indices {
             options.push("-DINDICES".to_owned());
             args.push(emitter.write(1));
         }
@@ -260,13 +262,18 @@ impl Operator for Windows {
             lengths(|axis| axis.after, usize::from(count_padding))?,
             Arg::F32(self.kind.exponent()),
         ]);
+        let (kernel, global, local) = if emitter.device().kind == DeviceKind::Cpu && !indices {
+            ("pool_rows", axes[0].output * axes[1].output, 1)
+        } else {
+            ("pool_windows", pixels.next_multiple_of(GROUP), GROUP)
+        };
         emitter.launch(Launch {
             source: SOURCE,
-            kernel: "pool_windows",
+            kernel,
             options,
             args,
-            global: [pixels.next_multiple_of(GROUP), planes, 1],
-            local: [GROUP, 1, 1],
+            global: [global, planes, 1],
+            local: [local, 1, 1],
         });
         Ok(())
     }

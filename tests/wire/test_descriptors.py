@@ -33,7 +33,19 @@ NOT_OFFERED = {
 def ours(tmp_path_factory):
     """The descriptor set that `cargo xtask generate` compiles the Rust from."""
     path = tmp_path_factory.mktemp("descriptors") / "inference.bin"
-    command = ["cargo", "run", "--quiet", "--package", "xtask", "--", "generate", "--check", "--descriptors", path]
+    command = [
+        "cargo",
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "xtask",
+        "--",
+        "generate",
+        "--check",
+        "--descriptors",
+        path,
+    ]
     subprocess.run(command, cwd=ROOT, check=True, env=os.environ)
     files = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
     return {file.name: file for file in files.file}

@@ -181,7 +181,15 @@ pub fn devices() -> Result<Vec<Device>> {
             .map_or_else(|_| "unnamed".to_owned(), |bytes| trimmed(&bytes));
         let ids = match cl::get_device_ids(platform, cl::CL_DEVICE_TYPE_GPU | cl::CL_DEVICE_TYPE_CPU) {
             Ok(ids) => ids,
-            Err(DEVICE_NOT_FOUND) => Vec::new(),
+            Err(DEVICE_NOT_FOUND) => {
+                let hint = if name == "rusticl" {
+                    "set RUSTICL_ENABLE=radeonsi, and check that this user may open /dev/dri/renderD*"
+                } else {
+                    "check the driver's installation and the permissions of its device files"
+                };
+                tracing::warn!(platform = name, hint, "an OpenCL platform has no devices");
+                Vec::new()
+            }
             Err(code) => {
                 // One broken driver must not hide the others.
                 tracing::warn!(platform = name, code, "OpenCL platform does not list its devices");

@@ -28,3 +28,6 @@ impl Encoding {
             .map_or(self.binary, |(_, binary)| *binary)
     }
 }
+
+#[cfg(test)]
+mod tests;

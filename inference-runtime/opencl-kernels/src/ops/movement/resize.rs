@@ -15,16 +15,26 @@ const SOURCE: Source = Source {
     text: include_str!("resize.cl"),
 };
 
-/// ONNX operator spec, Resize-10 to Resize-19 and Upsample-7 to Upsample-10, without regions of interest,
-/// antialiasing and kept aspect ratios.
+/// ONNX operator spec, Resize-10 to Resize-19 and Upsample-7 to Upsample-10, without regions of interest
+/// and antialiasing.
 #[derive(Debug)]
 struct Resize {
     coordinates: Coordinates,
     filter: Filter,
     scales: Scales,
     sizes: Integers,
+    /// How sizes are understood.
+    policy: Policy,
     /// The axes that scales and sizes are given for; all if absent.
     axes: Option<Vec<i64>>,
+}
+
+/// Whether axes keep their proportions when sizes are given (`keep_aspect_ratio_policy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Stretch,
+    NotLarger,
+    NotSmaller,
 }
 
 /// Ratios of lengths, where they are given.
@@ -70,9 +80,12 @@ pub(super) fn resize(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
     if view.int("antialias", 0) != 0 {
         return Err("antialiasing".to_owned());
     }
-    if text("keep_aspect_ratio_policy", "stretch") != "stretch" {
-        return Err("keeping the aspect ratio".to_owned());
-    }
+    let policy = match text("keep_aspect_ratio_policy", "stretch") {
+        "stretch" => Policy::Stretch,
+        "not_larger" => Policy::NotLarger,
+        "not_smaller" => Policy::NotSmaller,
+        other => return Err(format!("aspect ratio policy '{other}'")),
+    };
     let filter = match text("mode", "nearest") {
         "nearest" => Filter::Nearest(Nearest::named(text("nearest_mode", "round_prefer_floor"))?),
         "linear" => Filter::Linear,
@@ -89,6 +102,7 @@ pub(super) fn resize(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
             filter,
             scales: Scales::Input(2),
             sizes: Integers::input(view, 3),
+            policy,
             axes: view.attributes().ints("axes").map(<[i64]>::to_vec),
         },
     )
@@ -108,6 +122,7 @@ fn old(view: &NodeView<'_>, scales: Scales) -> Result<Box<dyn Operator>, String>
             filter,
             scales,
             sizes: Integers::Absent,
+            policy: Policy::Stretch,
             axes: None,
         },
     )
@@ -189,6 +204,17 @@ impl Resize {
             if axis.before > 0 {
                 axis.scale = axis.after as f32 / axis.before as f32;
             }
+        }
+        let scales = axes.iter().map(|&axis| resized[axis].scale);
+        let common = match self.policy {
+            Policy::Stretch => return Ok(resized),
+            Policy::NotLarger => scales.fold(f32::MAX, f32::min),
+            Policy::NotSmaller => scales.fold(0.0, f32::max),
+        };
+        for &axis in &axes {
+            let axis = &mut resized[axis];
+            axis.scale = common;
+            axis.after = (common * axis.before as f32).round() as usize;
         }
         Ok(resized)
     }
@@ -432,6 +458,19 @@ mod tests {
     }
 
     #[test]
+    fn proportions_are_kept_if_that_is_asked_for() {
+        let shape = |policy| {
+            let case = by_sizes(numbered(DType::F32, &[1, 1, 2, 4]), &[7, 8], "nearest")
+                .attr("axes", Attribute::Ints(vec![2, 3]))
+                .attr("keep_aspect_ratio_policy", text(policy));
+            case.check()[0].shape().to_vec()
+        };
+        assert_eq!(shape("stretch"), [1, 1, 7, 8]);
+        assert_eq!(shape("not_larger"), [1, 1, 4, 8]);
+        assert_eq!(shape("not_smaller"), [1, 1, 7, 14]);
+    }
+
+    #[test]
     fn every_element_size_and_axis_is_resized() {
         for dtype in EVERY_SIZE {
             by_scales(numbered(dtype, &[2, 3, 4, 4]), &[1.0, 1.0, 2.0, 2.0], "nearest").check();
@@ -452,8 +491,6 @@ mod tests {
         assert!(refusal(case().attr("antialias", Attribute::Int(1))).contains("antialiasing"));
         let cropped = case().attr("coordinate_transformation_mode", text("tf_crop_and_resize"));
         assert!(refusal(cropped).contains("coordinate transformation 'tf_crop_and_resize'"));
-        let kept = case().attr("keep_aspect_ratio_policy", text("not_larger"));
-        assert!(refusal(kept).contains("keeping the aspect ratio"));
         assert!(refusal(by_sizes(numbered(DType::F64, &[2]), &[4], "linear")).contains("input 0 is float64"));
         assert!(refusal(by_sizes(squares(), &[1, 2], "linear")).contains("2 sizes for 4 axes"));
         assert!(

@@ -58,6 +58,20 @@ impl StridedCopy {
         Self { axes, from, to: 0 }
     }
 
+    /// A copy of one element to `count` places of the target, `step` apart.
+    pub(in crate::ops) fn spread(count: usize, step: usize, to: usize) -> Self {
+        let axis = Axis {
+            extent: count,
+            from: 0,
+            to: step as isize,
+        };
+        Self {
+            axes: vec![axis],
+            from: 0,
+            to: to as isize,
+        }
+    }
+
     /// Records the copy of `input` to `output`, whose elements have `size` bytes.
     pub(in crate::ops) fn emit(
         self,

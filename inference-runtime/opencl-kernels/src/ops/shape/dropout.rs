@@ -1,6 +1,7 @@
 //! Dropout at inference: nothing is dropped.
 
 use crate::ops::movement::arguments::{only_attributes, required, required_tensor};
+use crate::ops::movement::strided::StridedCopy;
 use crate::ops::{NodeView, Operand, Operator, Reason};
 use crate::plan::Emitter;
 use crate::tensor::{DType, HostTensor, TensorType};
@@ -8,8 +9,8 @@ use crate::tensor::{DType, HostTensor, TensorType};
 /// ONNX operator spec, Dropout-7 to Dropout-22, outside of training.
 #[derive(Debug)]
 struct Dropout {
-    /// Type of the mask if the node names one, though nobody reads it; floats until version 10 changed it.
-    mask: Option<DType>,
+    /// Whether the node names its second output: what was kept, that is everything.
+    has_mask: bool,
 }
 
 pub(super) fn construct(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
@@ -22,30 +23,41 @@ pub(super) fn construct(view: &NodeView<'_>) -> Result<Box<dyn Operator>, String
             return Err("training_mode is set".to_owned());
         }
     }
-    if view.wants_output(1) {
-        return Err("the mask is asked for".to_owned());
+    let has_mask = view.node().outputs.len() > 1;
+    if has_mask && version < 10 {
+        return Err("a mask of floats, as before version 10".to_owned());
     }
-    let mask = if version < 10 { view.dtype(0)? } else { DType::Bool };
-    let named = view.node().outputs.len() > 1;
-    Ok(Box::new(Dropout {
-        mask: named.then_some(mask),
-    }))
+    Ok(Box::new(Dropout { has_mask }))
 }
 
 impl Operator for Dropout {
     fn infer(&self, inputs: &[Option<Operand<'_>>]) -> Result<Vec<TensorType>, Reason> {
         let data = required(inputs, 0)?.ty;
-        let mask = self.mask.map(|dtype| TensorType::new(dtype, data.shape.clone()));
-        Ok(std::iter::once(data.clone()).chain(mask).collect())
+        let mut types = vec![data.clone()];
+        if self.has_mask {
+            types.push(TensorType::new(DType::Bool, data.shape.clone()));
+        }
+        Ok(types)
     }
 
     fn evaluate(&self, inputs: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, Reason> {
-        Ok(vec![required_tensor(inputs, 0)?.clone()])
+        let data = required_tensor(inputs, 0)?;
+        let mut outputs = vec![data.clone()];
+        if self.has_mask {
+            outputs.push(HostTensor::bool(data.shape(), &vec![true; data.ty().elements()]));
+        }
+        Ok(outputs)
     }
 
     fn emit(&self, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
         emitter.alias(0, 0);
-        Ok(())
+        if !emitter.wants_output(1) {
+            return Ok(());
+        }
+        let kept = emitter.constant("kept", || HostTensor::bool([], &[true]));
+        let buffers = (kept, emitter.write(1));
+        let elements = emitter.output_type(1).elements();
+        StridedCopy::spread(elements, 1, 0).emit_between(emitter, buffers, DType::Bool.size())
     }
 }
 
@@ -74,13 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn training_and_masks_are_refused() {
+    fn the_mask_keeps_everything() {
+        let masked = case(13).0.output(DType::F32, 2).output(DType::Bool, 2).check();
+        assert_eq!(masked[1], HostTensor::bool([2, 3], &[true; 6]));
+    }
+
+    #[test]
+    fn training_is_refused() {
         let trained = |mode: fn(Case) -> Case| mode(case(12).0.absent()).refusal().to_string();
         assert!(
             trained(|case| case.constant(HostTensor::bool([], &[true]))).contains("training_mode is set")
         );
         assert!(trained(|case| case.input(HostTensor::bool([], &[false]))).contains("is not a constant"));
-        let masked = case(13).0.output(DType::F32, 2).output(DType::Bool, 2);
-        assert!(masked.refusal().to_string().contains("the mask is asked for"));
+        let masked = case(7).0.output(DType::F32, 2).output(DType::F32, 2);
+        assert!(masked.refusal().to_string().contains("a mask of floats"));
     }
 }

@@ -6,7 +6,7 @@ use half::f16;
 
 use crate::ops::movement::arguments::{extent, only_attributes, operands, required, required_tensor};
 use crate::ops::movement::elements::Elements;
-use crate::ops::movement::strided::{Axis, StridedCopy};
+use crate::ops::movement::strided::StridedCopy;
 use crate::ops::{NodeView, Operand, Operator, Reason};
 use crate::plan::Emitter;
 use crate::tensor::{DType, HostTensor, TensorType};
@@ -54,31 +54,10 @@ impl Operator for ConstantOfShape {
     }
 
     fn emit(&self, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
+        let buffers = (emitter.constant("value", || self.value.clone()), emitter.write(0));
         let elements = emitter.output_type(0).elements();
-        spread(emitter, ("value", &self.value), elements, 1, 0)
+        StridedCopy::spread(elements, 1, 0).emit_between(emitter, buffers, self.value.dtype().size())
     }
-}
-
-/// Records the writing of a scalar to every `step`-th element of the output from the element at `first` on.
-fn spread(
-    emitter: &mut Emitter<'_>,
-    (name, scalar): (&str, &HostTensor),
-    count: usize,
-    step: usize,
-    first: usize,
-) -> Result<(), Reason> {
-    let copy = StridedCopy {
-        axes: vec![Axis {
-            extent: count,
-            from: 0,
-            to: step as isize,
-        }],
-        from: 0,
-        to: first as isize,
-    };
-    let source = emitter.constant(name, || scalar.clone());
-    let target = emitter.write(0);
-    copy.emit_between(emitter, (source, target), scalar.dtype().size())
 }
 
 /// ONNX operator spec, `EyeLike-9` and `-22`: ones on a diagonal.
@@ -172,20 +151,20 @@ impl Operator for EyeLike {
     }
 
     fn emit(&self, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
-        let ty = emitter.output_type(0);
-        let &[rows, columns] = ty.shape.as_slice() else {
-            return Err(format!("{ty} is no matrix"));
+        let &[rows, columns] = emitter.output_type(0).shape.as_slice() else {
+            return Err(format!("{} is no matrix", emitter.output_type(0)));
         };
-        let zero = HostTensor::new(TensorType::new(ty.dtype, []), vec![0; ty.dtype.size()]);
-        spread(emitter, ("zero", &zero), rows * columns, 1, 0)?;
-        let (first_row, first_column) = (self.first(-1).min(rows), self.first(1).min(columns));
-        let ones = (rows - first_row).min(columns - first_column);
-        spread(
+        let (dtype, size) = (self.one.dtype(), self.one.dtype().size());
+        let zero = emitter.constant("zero", || Elements::zeroed(TensorType::new(dtype, [])).finish());
+        let one = emitter.constant("one", || self.one.clone());
+        let target = emitter.write(0);
+        StridedCopy::spread(rows * columns, 1, 0).emit_between(emitter, (zero, target.clone()), size)?;
+        let (row, column) = (self.first(-1).min(rows), self.first(1).min(columns));
+        let ones = (rows - row).min(columns - column);
+        StridedCopy::spread(ones, columns + 1, row * columns + column).emit_between(
             emitter,
-            ("one", &self.one),
-            ones,
-            columns + 1,
-            first_row * columns + first_column,
+            (one, target),
+            size,
         )
     }
 }

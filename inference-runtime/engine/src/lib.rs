@@ -6,8 +6,12 @@ mod cache;
 mod engine;
 mod limits;
 mod metrics;
+mod model;
 mod onnx;
+mod queue;
+mod repository;
 mod session;
+mod statistics;
 pub mod wire;
 
 pub use engine::Engine;

@@ -12,6 +12,7 @@ mod queue;
 mod repository;
 mod session;
 mod statistics;
+mod text;
 pub mod wire;
 
 pub use engine::Engine;

@@ -3,6 +3,7 @@
 
 pub mod api;
 mod cache;
+mod devices;
 mod engine;
 mod limits;
 mod metrics;
@@ -17,6 +18,6 @@ mod statistics;
 mod text;
 pub mod wire;
 
-pub use engine::Engine;
+pub use engine::{Engine, Options, StartError};
 pub use limits::Limits;
 pub use metrics::Metrics;

@@ -17,6 +17,7 @@ mod trial;
 pub(crate) use cached::Profiles;
 pub(crate) use child::{ProbeChild, end_with_parent};
 pub(crate) use inputs::{Shapes, synthesize};
+pub(crate) use measure::resident_bytes;
 pub(crate) use placement::check as check_placement;
 pub use profile::{Comparison, Latency, ModelProfile, Verdict};
 pub(crate) use table::table;

@@ -32,6 +32,8 @@ pub struct ModelProfile {
     pub max_batch_size: usize,
     /// Why requests run alone; empty if they need not, or if the owner wants it so.
     pub not_batched: String,
+    /// What free extents (texts' lengths, images' sides) were tried as.
+    pub free_extent: usize,
     /// Inputs and outputs whose rank the model leaves open.
     pub open_rank: BTreeSet<String>,
     /// What runs where.

@@ -87,6 +87,7 @@ impl Trial {
         let batching = batching(&self.settings, &inputs, &outputs, &checked)?;
         let rows = |batch: usize| (batching.most > 0).then_some(batch);
         let source = source.settle(rows(1), &mut reference)?;
+        profile.free_extent = source.free;
         self.decide_batching(profile, batching, &source, &mut reference)?;
         let most = profile.max_batch_size;
         let rows = |batch: usize| (most > 0).then_some(batch);

@@ -132,13 +132,14 @@ impl Loader {
             }
         };
         for run in &settings.warm_up {
+            let _held = self.turn.take();
             warm_up(
                 &mut session,
                 run,
                 &settings,
                 &signature,
                 encoder.as_deref(),
-                &self.turn,
+                profile.free_extent,
             )?;
         }
         let limits = match NonZeroUsize::new(signature.max_batch) {
@@ -188,7 +189,7 @@ fn warm_up(
     settings: &Settings,
     signature: &Signature,
     encoder: Option<&Encoder>,
-    turn: &Turn,
+    free: usize,
 ) -> Result<()> {
     let batched = signature.max_batch > 0;
     let failed = |error: &Error| {
@@ -231,12 +232,11 @@ fn warm_up(
             let shapes = Shapes {
                 batch: batched.then_some(run.batch),
                 given,
-                free: 16,
+                free,
             };
             synthesize(&ports, &shapes, &settings.probe.inputs, 1).map_err(|e| failed(&e))?
         }
     };
-    let _held = turn.take();
     session.run_once(&inputs).map(drop).map_err(|e| failed(&e))
 }
 

@@ -2,8 +2,9 @@
 
 mod executor;
 mod load;
+mod models;
 mod served;
 
-pub(crate) use executor::Input;
 pub(crate) use load::Loader;
+pub(crate) use models::Models;
 pub(crate) use served::Served;

@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Input;
-use super::executor::{Executor, Key, Output};
+use super::executor::{Executor, Input, Key, Output};
 use crate::api::{
     DynamicBatching, EmbedInput, Embeddings, Error, InferRequest, InferResponse, ModelConfig, ModelMetadata,
     ModelStatistics, NamedTensor, Placement, RequestedOutput, Result, TensorSpec,
@@ -262,6 +261,11 @@ impl Served {
             device_bytes: self.device_bytes,
             host_bytes: self.host_bytes,
         }
+    }
+
+    /// Host memory the model took when it was probed.
+    pub(crate) fn host_bytes(&self) -> u64 {
+        self.host_bytes
     }
 
     pub(crate) fn occupancy(&self) -> Occupancy {

@@ -11,7 +11,7 @@ mod placement;
 mod runtime;
 mod value;
 
-pub use device::{Device, DeviceChoice, PROVIDER};
+pub use device::{Device, DeviceChoice, DeviceError, PROVIDER};
 pub use library::LibraryError;
 pub use loaded::{Port, RunHandle, Session};
 pub use placement::{NodePlacement, Placed};

@@ -3,6 +3,7 @@
 
 pub mod api;
 mod cache;
+pub mod command;
 mod devices;
 mod engine;
 mod limits;

@@ -1,2 +1,7 @@
 //! `afterglow-engine`: the doorway.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    engine::command::run()
+}

@@ -26,7 +26,7 @@ impl Sensors {
         let address = device
             .details()
             .iter()
-            .find(|(key, _)| key == "pci")
+            .find(|(key, _)| key == "pci_address")
             .map(|(_, address)| address.clone());
         match address {
             Some(address) => Self::at(Path::new("/sys/bus/pci/devices"), address),
@@ -49,6 +49,12 @@ impl Sensors {
     /// Identifies the card.
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Bytes of the card's memory in use, by whomever.
+    pub(crate) fn memory_used(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.folder.as_ref()?.join("mem_info_vram_used")).ok()?;
+        text.trim().parse().ok()
     }
 
     /// What can be read now.

@@ -43,7 +43,7 @@ impl ProbeChild {
                 "json",
                 "--seconds",
                 "2",
-                "--child",
+                "--die-with-parent",
             ])
             .args(["--settings", &settings])
             .stdin(Stdio::null())

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::measure::{latency, resident_bytes};
 use super::{Comparison, ModelProfile, Shapes, Verdict, check_placement, compare, synthesize};
 use crate::api::{Error, NamedTensor, Result, TensorSpec};
+use crate::devices::Sensors;
 use crate::onnx::{self, Checked};
 use crate::repository::{PlacementRule, Settings, Task};
 use crate::session::{Device, Port, Session};
@@ -18,6 +19,8 @@ pub(crate) struct Trial {
     pub(crate) name: String,
     /// The ONNX file; the version's folder is around it.
     pub(crate) model: PathBuf,
+    /// What the digest is over: the version's folder, or a file that lies somewhere.
+    pub(crate) scope: PathBuf,
     /// The owner's settings.
     pub(crate) settings: Settings,
     /// The device.
@@ -65,7 +68,7 @@ impl Trial {
 
     fn fill(&self, profile: &mut ModelProfile) -> Result<()> {
         let folder = self.model.parent().unwrap_or(Path::new("."));
-        profile.digest = crate::repository::digest(folder, &self.settings)
+        profile.digest = crate::repository::digest(&self.scope, &self.settings)
             .map_err(|e| Error::unavailable(format!("the model's files cannot be read: {e}")))?;
         let checked = onnx::validate(&self.model)?;
         profile.nodes = checked.nodes;
@@ -102,7 +105,8 @@ impl Trial {
             )?;
             reference
         } else {
-            let (before, started) = (resident_bytes(), Instant::now());
+            let sensors = Sensors::of(device);
+            let (before, used, started) = (resident_bytes(), sensors.memory_used(), Instant::now());
             let mut subject = Session::open(device, &self.model)?;
             profile.load_seconds = started.elapsed().as_secs_f64();
             profile.host_bytes = resident_bytes().saturating_sub(before);
@@ -113,6 +117,11 @@ impl Trial {
                 &checked.shape_nodes,
             )?;
             self.compare(profile, &source, &mut reference, &mut subject)?;
+            // After the largest batch: arenas have grown to their size.
+            profile.device_bytes = sensors
+                .memory_used()
+                .zip(used)
+                .map(|(now, then)| now.saturating_sub(then));
             subject
         };
         self.measure(profile, &source, &mut subject, rows)

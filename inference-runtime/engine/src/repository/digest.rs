@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Settings;
 
-/// SHA-256 over the settings and over every file of the version's folder with its relative path.
+/// SHA-256 over the settings and over every file of the version's folder with its relative path. A file stands for
+/// itself.
 pub(crate) fn digest(version: &Path, settings: &Settings) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -37,6 +38,9 @@ fn file(path: &Path) -> io::Result<Vec<u8>> {
 /// All files below `folder`, sorted. Links are followed, for model stores are full of them; circles end at a depth.
 fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     const DEEPEST: usize = 8;
+    if folder.is_file() {
+        return Ok(vec![folder.to_owned()]);
+    }
     let mut found = Vec::new();
     let mut folders = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ort::memory::DeviceType;
+use opencl_kernels::runtime::DeviceKind;
 use ort::session::builder::SessionBuilder;
 use ort_ep_sys::session::device_metadata;
 
@@ -64,6 +64,9 @@ pub enum DeviceError {
          pocl-opencl-icd), or ask for ONNX Runtime's CPU provider with --device cpu"
     )]
     NoOpenCl,
+    /// OpenCL itself fails.
+    #[error("the OpenCL devices cannot be listed: {0}")]
+    Listing(String),
     /// There are fewer devices.
     #[error("there is no OpenCL device {index}; there are: {}", present.join(", "))]
     NoSuchIndex {
@@ -80,6 +83,7 @@ pub struct Device {
     runtime: Runtime,
     place: Place,
     name: String,
+    gpu: bool,
     details: Vec<(String, String)>,
 }
 
@@ -101,7 +105,7 @@ impl Device {
         }
         let index = match choice {
             DeviceChoice::OpenCl(index) => index,
-            _ => present.iter().position(Self::is_gpu).unwrap_or(0),
+            _ => present.iter().position(|device| device.gpu).unwrap_or(0),
         };
         if index >= present.len() {
             return Err(DeviceError::NoSuchIndex {
@@ -118,6 +122,7 @@ impl Device {
             runtime: runtime.clone(),
             place: Place::Cpu,
             name: String::new(),
+            gpu: false,
             details: Vec::new(),
         }
     }
@@ -125,27 +130,29 @@ impl Device {
     /// Every OpenCL device, in the order of their numbers.
     fn open_cl(runtime: &Runtime) -> Result<Vec<Self>, DeviceError> {
         runtime.register_provider()?;
-        Ok(provider_devices(runtime)
-            .enumerate()
-            .map(|(index, device)| {
-                let mut details = device_metadata(&device);
-                if device.hardware_device().ty() == DeviceType::GPU
-                    && !details.iter().any(|(k, _)| k == "kind")
-                {
-                    details.push(("kind".into(), "gpu".into()));
-                }
-                let name = details
+        // The provider lists the same devices in the same order; what kind each is stands only here.
+        let kinds: Vec<DeviceKind> = opencl_kernels::runtime::devices()
+            .map_err(|e| DeviceError::Listing(e.to_string()))?
+            .iter()
+            .map(|device| device.info().kind)
+            .collect();
+        let device = |(index, device): (usize, ort::device::Device<'_>)| {
+            let details = device_metadata(&device);
+            let said = |key: &str| {
+                details
                     .iter()
-                    .find(|(key, _)| key == "name")
-                    .map(|(_, name)| name.clone());
-                Self {
-                    runtime: runtime.clone(),
-                    place: Place::OpenCl(index),
-                    name: name.unwrap_or_else(|| "OpenCL device".to_owned()),
-                    details,
-                }
-            })
-            .collect())
+                    .find(|(k, _)| k == key)
+                    .map(|(_, value)| value.clone())
+            };
+            Self {
+                runtime: runtime.clone(),
+                place: Place::OpenCl(index),
+                name: said("opencl_name").unwrap_or_else(|| "unnamed".to_owned()),
+                gpu: kinds.get(index) == Some(&DeviceKind::Gpu),
+                details,
+            }
+        };
+        Ok(provider_devices(runtime).enumerate().map(device).collect())
     }
 
     /// `cpu` or `opencl:0 NAME`.
@@ -177,12 +184,6 @@ impl Device {
     /// The runtime that sessions for this device live in.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
-    }
-
-    fn is_gpu(&self) -> bool {
-        self.details
-            .iter()
-            .any(|(key, value)| key == "kind" && value.eq_ignore_ascii_case("gpu"))
     }
 
     /// Options for a session on this device.

@@ -1,0 +1,42 @@
+//! `afterglow-engine devices`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::Output;
+use super::telemetry::{self, LogFormat};
+use crate::devices::{self, Examined};
+
+#[derive(Debug, Args)]
+pub(super) struct Devices {
+    /// How the list is written
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// List only; neither test nor measure
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Devices {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        telemetry::start(LogFormat::Text, "warn");
+        let examined = devices::examine(!self.quick)?;
+        let text = match self.output {
+            Output::Json => serde_json::to_string_pretty(&examined)? + "\n",
+            Output::Table if examined.is_empty() => "no OpenCL device was found; install Mesa's rusticl for an AMD card \
+                (Debian: mesa-opencl-icd, and set RUSTICL_ENABLE=radeonsi) or PoCL for the CPU (Debian: pocl-opencl-icd)\n"
+                .to_owned(),
+            Output::Table => devices::table(&examined),
+        };
+        anstream::stdout().write_all(text.as_bytes())?;
+        let sound = examined.iter().all(Examined::sound);
+        Ok(if sound {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! `afterglow-engine probe`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use super::Output;
+use super::telemetry::{self, LogFormat};
+use crate::probe::{self, Trial, Verdict};
+use crate::repository::{self, Settings};
+use crate::session::{Device, DeviceChoice, Runtime};
+
+#[derive(Debug, Args)]
+pub(super) struct Probe {
+    /// A model's folder (its highest version), a version's folder, or an ONNX file
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// auto (first GPU, else first OpenCL device), opencl[:N], or cpu
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// How the profile is written
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Seconds for measuring latency
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Settings as JSON, instead of those in model.yaml
+    #[arg(long, hide = true)]
+    settings: Option<String>,
+    /// End when the parent process ends
+    #[arg(long, hide = true)]
+    die_with_parent: bool,
+}
+
+impl Probe {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        telemetry::start(LogFormat::Text, "warn,onnxruntime=error");
+        if self.die_with_parent {
+            probe::end_with_parent();
+        }
+        let budget = Duration::try_from_secs_f64(self.seconds).context("--seconds")?;
+        let Found {
+            model,
+            scope,
+            settings: folder,
+        } = find(&self.model)?;
+        let settings = match (&self.settings, folder) {
+            (Some(json), _) => serde_json::from_str(json).context("--settings")?,
+            (None, Some(folder)) => Settings::read(&folder).map_err(anyhow::Error::msg)?,
+            (None, None) => Settings::default(),
+        };
+        let runtime = Runtime::load()?;
+        let trial = Trial {
+            name: self.model.display().to_string(),
+            model,
+            scope,
+            settings,
+            device: Device::choose(&runtime, self.device)?,
+            budget,
+        };
+        let profile = trial.run();
+        let text = match self.output {
+            Output::Json => serde_json::to_string_pretty(&profile)? + "\n",
+            Output::Table => probe::table(&profile),
+        };
+        anstream::stdout().write_all(text.as_bytes())?;
+        Ok(match profile.verdict {
+            Verdict::Passed => ExitCode::SUCCESS,
+            Verdict::Failed => ExitCode::FAILURE,
+        })
+    }
+}
+
+struct Found {
+    model: PathBuf,
+    /// What the digest is over.
+    scope: PathBuf,
+    /// Where model.yaml would be.
+    settings: Option<PathBuf>,
+}
+
+fn find(path: &Path) -> Result<Found> {
+    if path.is_file() {
+        return Ok(Found {
+            model: path.to_owned(),
+            scope: path.to_owned(),
+            settings: None,
+        });
+    }
+    let version = |folder: PathBuf, settings: Option<PathBuf>| Found {
+        model: folder.join("model.onnx"),
+        scope: folder,
+        settings,
+    };
+    if path.join("model.onnx").exists() {
+        let absolute = path
+            .canonicalize()
+            .with_context(|| format!("`{}`", path.display()))?;
+        return Ok(version(path.to_owned(), absolute.parent().map(Path::to_owned)));
+    }
+    let entries = std::fs::read_dir(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let highest = entries
+        .filter_map(|entry| repository::version(&entry.ok()?.file_name().to_string_lossy()))
+        .max();
+    match highest {
+        Some(highest) => Ok(version(path.join(highest.to_string()), Some(path.to_owned()))),
+        None => bail!(
+            "`{}` is no model: neither an ONNX file nor a folder with model.onnx or with numbered versions in it",
+            path.display()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_may_be_named_by_its_folder_its_version_or_its_file() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for version in ["m/1", "m/12", "m/x"] {
+            std::fs::create_dir_all(at(version)).unwrap();
+            std::fs::write(at(version).join("model.onnx"), "").unwrap();
+        }
+        assert_eq!(find(&at("m")).unwrap().model, at("m/12/model.onnx"));
+        assert_eq!(find(&at("m")).unwrap().settings, Some(at("m")));
+        let version = find(&at("m/1")).unwrap();
+        assert_eq!(version.model, at("m/1/model.onnx"));
+        assert!(version.settings.unwrap().ends_with("m"));
+        let file = find(&at("m/1/model.onnx")).unwrap();
+        assert_eq!((file.scope, file.settings), (at("m/1/model.onnx"), None));
+        assert!(find(root.path()).is_err());
+        assert!(find(&at("nobody")).is_err());
+    }
+}

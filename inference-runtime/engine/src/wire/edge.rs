@@ -46,3 +46,63 @@ fn shaped(path: &str, failure: Failure) -> Response {
         failure.into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use http::StatusCode;
+    use http_body_util::BodyExt as _;
+    use tonic::codegen::Service as _;
+
+    use super::*;
+
+    async fn answer(method: &str, path: &str) -> (StatusCode, serde_json::Value) {
+        let mut router = wrap(
+            Router::new()
+                .route(
+                    "/v2/panic",
+                    get(async || -> &'static str { panic!("on purpose") }),
+                )
+                .route(
+                    "/v1/panic",
+                    get(async || -> &'static str { panic!("on purpose") }),
+                ),
+        );
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .unwrap();
+        let response = router.call(request).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_error_is_json_in_the_shape_of_its_path() {
+        for (method, path, status) in [
+            ("GET", "/nothing", StatusCode::NOT_FOUND),
+            ("POST", "/v2/panic", StatusCode::METHOD_NOT_ALLOWED),
+            ("GET", "/v2/panic", StatusCode::INTERNAL_SERVER_ERROR),
+        ] {
+            let (found, body) = answer(method, path).await;
+            assert_eq!(found, status, "{method} {path}");
+            assert!(body["error"].is_string(), "{body}");
+        }
+        for (path, status) in [
+            ("/v1/nothing", StatusCode::NOT_FOUND),
+            ("/v1/panic", StatusCode::INTERNAL_SERVER_ERROR),
+        ] {
+            let (found, body) = answer("GET", path).await;
+            assert_eq!(found, status, "{path}");
+            assert!(body["error"]["message"].is_string(), "{body}");
+        }
+        assert_eq!(
+            answer("GET", "/nothing").await.1,
+            serde_json::json!({"error": "Not Found"})
+        );
+    }
+}

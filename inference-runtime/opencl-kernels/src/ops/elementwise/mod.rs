@@ -10,7 +10,6 @@ mod clip;
 mod erf;
 mod fold;
 mod select;
-mod unary;
 
 pub(in crate::ops) mod attributes;
 pub(in crate::ops) mod axes;
@@ -20,6 +19,7 @@ pub(in crate::ops) mod function;
 pub(in crate::ops) mod map;
 pub(in crate::ops) mod numbers;
 pub(in crate::ops) mod operation;
+pub(in crate::ops) mod unary;
 
 /// What this family lowers. Versions before broadcasting as NumPy does it (7) or with `consumed_inputs` (1) are left
 /// out: no exporter of the last eight years writes them.

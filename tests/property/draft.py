@@ -224,6 +224,14 @@ def broadcasts(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return True
 
 
+def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape; operands that were drawn one by one may have none."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise Refusal from None
+
+
 def like(value: Tensor, **changes: object) -> Tensor:
     """The same knowledge with some changes, for an output."""
     return Tensor(**{**value.__dict__, **changes})

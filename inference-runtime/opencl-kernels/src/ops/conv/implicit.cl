@@ -1,7 +1,7 @@
 // Convolution for GPUs as an implicit matrix product: a work-group of 256 computes 64 output channels x 64 pixels,
 // each work-item 4 x 4 of it. Nothing is unfolded in memory.
 //
-//   rows     output channels of one group        weights repacked to [group][tap][in channel][out channel]
+//   rows     output channels of one group        weights repacked to [group][tap][in][out]
 //   columns  pixels of all images, end to end    read from X where the tap shifts them, 0 outside
 //   k        taps outside, input channels inside, 16 at a time
 //
@@ -15,16 +15,19 @@
 #define FLAG_BIAS 1
 #define FLAG_RESIDUAL 2
 
-// repacked[group][tap][in][out] from W[group][out][in][tap]; used where the weights are not constant.
+// repacked[group][tap][in][out] from W[group][out][in][tap], `in` padded with zeros to a multiple of 16 and `out` to one
+// of 4, so that the product below reads weights without a check. Used where the weights are not constant.
 __kernel void repack_weights(__global const float *weights, __global float *repacked,
                              const int4 shape /* groups, out, in, taps */) {
     const int out = get_global_id(0), in = get_global_id(1), z = get_global_id(2);
-    if (out >= shape.y || in >= shape.z) {
+    const int outs = (shape.y + 3) / 4 * 4, ins = (shape.z + STEP - 1) / STEP * STEP;
+    if (out >= outs || in >= ins) {
         return;
     }
     const int group = z / shape.w, tap = z - group * shape.w;
-    repacked[(((size_t)group * shape.w + tap) * shape.z + in) * shape.y + out] =
-        weights[(((size_t)group * shape.y + out) * shape.z + in) * shape.w + tap];
+    const bool padding = out >= shape.y || in >= shape.z;
+    repacked[((size_t)z * ins + in) * outs + out] =
+        padding ? 0.0f : weights[(((size_t)group * shape.y + out) * shape.z + in) * shape.w + tap];
 }
 
 __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void convolve_implicit(
@@ -34,78 +37,85 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void convolve_implicit
     const int4 output /* H, W, pixels, columns */, const int4 window /* height, width, -, taps */,
     const int4 stride /* H, W, dilation H, W */, const int4 before /* H, W, -, - */, const float act_p,
     const float act_q) {
-    __local float tile_a[STEP * PITCH];
-    __local float tile_b[STEP * PITCH];
+    __local float4 tile_a[STEP * PITCH / 4];
+    __local float4 tile_b[STEP * PITCH / 4];
+    __local float *scalars_b = (__local float *)tile_b;
 
     const int groups = channels.x, rows = channels.y, depth = channels.z, flags = channels.w;
     const int item = get_local_id(0), group = get_group_id(2);
     const int first_row = get_group_id(1) * TILE, first_column = get_group_id(0) * TILE;
     const int in_plane = input.x * input.y, pixels = output.z;
 
-    // A: channel k of the step, four rows. B: one column, channels k .. k + 3 of the step.
-    const int a_k = item >> 4, a_row = (item & 15) * 4;
-    const int a_rows = rows - first_row - a_row;
+    // A: channel k of the step, four rows; rows beyond the last repeat it, and what they sum is not stored.
+    // B: one column, channels k .. k + 3 of the step.
+    const int a_k = item >> 4, rows_padded = (rows + 3) / 4 * 4, depth_padded = (depth + STEP - 1) / STEP * STEP;
+    const int a_row = min(first_row + (item & 15) * 4, rows_padded - 4);
     const int b_column = item & 63, b_k = (item >> 6) * 4;
-    __global const float *a_line = weights + (size_t)group * window.w * depth * rows + first_row + a_row;
-
     const int column = min(first_column + b_column, output.w - 1);
     const int image = column / pixels, pixel = column - image * pixels;
     const int out_h = pixel / output.y, out_w = pixel - out_h * output.y;
     const int base_h = out_h * stride.x - before.x, base_w = out_w * stride.y - before.y;
-    __global const float *b_plane = x + ((size_t)image * groups + group) * depth * in_plane;
+
+    // This item's places in A and B, and how far 16 channels are. A is walked from end to end, taps and all.
+    __global const float *a_line = weights + ((size_t)group * window.w * depth_padded + a_k) * rows_padded + a_row;
+    __global const float *b_plane = x + ((size_t)(image * groups + group) * depth + b_k) * in_plane;
+    const int a_step = STEP * rows_padded, b_step = STEP * in_plane;
+    int b_at = base_h * input.y + base_w;
 
     float4 c0 = (float4)(0.0f), c1 = c0, c2 = c0, c3 = c0;
     const int tx = item & 15, ty = item >> 4;
 
-    // The tap's place, and where it lies for this column; inside is false beyond the last tap.
-    int tap = 0, tap_h = 0, tap_w = 0, c = 0;
-    int in_h = base_h, in_w = base_w;
-    bool inside = in_h >= 0 && in_h < input.x && in_w >= 0 && in_w < input.y;
-    int at = in_h * input.y + in_w;
+    int tap_h = 0, tap_w = 0, c = 0;
+    bool inside = base_h >= 0 && base_h < input.x && base_w >= 0 && base_w < input.y;
 
     float4 a_next, b_next;
 #define FETCH()                                                                                              \
     {                                                                                                        \
-        a_next = c + a_k < depth && a_rows > 0 ? load_lanes(a_line + ((size_t)tap * depth + c + a_k) * rows, 1, a_rows)        \
-                                               : (float4)(0.0f);                                                         \
-        __global const float *p = b_plane + (size_t)(c + b_k) * in_plane + at;                               \
-        const int left = inside ? depth - c - b_k : 0;                                                       \
-        b_next.x = left > 0 ? p[0] : 0.0f;                                                                   \
-        b_next.y = left > 1 ? p[in_plane] : 0.0f;                                                            \
-        b_next.z = left > 2 ? p[2 * in_plane] : 0.0f;                                                        \
-        b_next.w = left > 3 ? p[3 * in_plane] : 0.0f;                                                        \
+        a_next = vload4(0, a_line);                                                                          \
+        a_line += a_step;                                                                                    \
+        b_next = (float4)(0.0f);                                                                             \
+        if (inside) {                                                                                        \
+            __global const float *p = b_plane + b_at;                                                        \
+            if (c + STEP <= depth) {                                                                         \
+                b_next = (float4)(p[0], p[in_plane], p[2 * in_plane], p[3 * in_plane]);                      \
+            } else {                                                                                         \
+                const int left = depth - c - b_k;                                                            \
+                b_next.x = left > 0 ? p[0] : 0.0f;                                                           \
+                b_next.y = left > 1 ? p[in_plane] : 0.0f;                                                    \
+                b_next.z = left > 2 ? p[2 * in_plane] : 0.0f;                                                \
+                b_next.w = left > 3 ? p[3 * in_plane] : 0.0f;                                                \
+            }                                                                                                \
+        }                                                                                                    \
         c += STEP;                                                                                           \
+        b_at += b_step;                                                                                      \
         if (c >= depth) {                                                                                    \
             c = 0;                                                                                           \
-            tap++;                                                                                           \
             if (++tap_w == window.y) {                                                                       \
                 tap_w = 0;                                                                                   \
                 tap_h++;                                                                                     \
             }                                                                                                \
-            in_h = base_h + tap_h * stride.z;                                                                \
-            in_w = base_w + tap_w * stride.w;                                                                \
+            const int in_h = base_h + tap_h * stride.z, in_w = base_w + tap_w * stride.w;                    \
             inside = in_h >= 0 && in_h < input.x && in_w >= 0 && in_w < input.y;                             \
-            at = in_h * input.y + in_w;                                                                      \
+            b_at = in_h * input.y + in_w;                                                                    \
         }                                                                                                    \
     }
-    const int steps = depth == 0 ? 0 : window.w * ((depth + STEP - 1) / STEP);
+    const int steps = window.w * (depth_padded / STEP);
     if (steps > 0) {
         FETCH()
     }
     for (int step = 1; step <= steps; step++) {
-        *(__local float4 *)(tile_a + a_k * PITCH + a_row) = a_next;
-        tile_b[b_k * PITCH + b_column] = b_next.x;
-        tile_b[(b_k + 1) * PITCH + b_column] = b_next.y;
-        tile_b[(b_k + 2) * PITCH + b_column] = b_next.z;
-        tile_b[(b_k + 3) * PITCH + b_column] = b_next.w;
+        tile_a[a_k * (PITCH / 4) + (item & 15)] = a_next;
+        scalars_b[b_k * PITCH + b_column] = b_next.x;
+        scalars_b[(b_k + 1) * PITCH + b_column] = b_next.y;
+        scalars_b[(b_k + 2) * PITCH + b_column] = b_next.z;
+        scalars_b[(b_k + 3) * PITCH + b_column] = b_next.w;
         barrier(CLK_LOCAL_MEM_FENCE);
         if (step < steps) {
             FETCH()
         }
 #pragma unroll
         for (int k = 0; k < STEP; k++) {
-            const float4 factors = *(__local const float4 *)(tile_a + k * PITCH + 4 * ty);
-            const float4 columns = *(__local const float4 *)(tile_b + k * PITCH + 4 * tx);
+            const float4 factors = tile_a[k * (PITCH / 4) + ty], columns = tile_b[k * (PITCH / 4) + tx];
             c0 += factors.x * columns;
             c1 += factors.y * columns;
             c2 += factors.z * columns;

@@ -19,6 +19,9 @@ const SOURCE: Source = Source {
 /// Rows and columns per work-group.
 const TILE: usize = 64;
 
+/// Input channels per step of the kernel.
+const STEP: usize = 16;
+
 /// Channels are taken 16 at a time and rows 64: with few of either, the direct kernels waste less.
 pub(super) fn suits(geometry: &Geometry) -> bool {
     geometry.axes.len() <= 2 && geometry.depth >= 12 && geometry.rows >= 16
@@ -66,12 +69,15 @@ pub(super) fn emit(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) 
     Ok(())
 }
 
-/// The weights as `[group][tap][in][out]`: once where they are constant, in every run otherwise.
+/// The weights as `[group][tap][in][out]`, padded with zeros to whole steps of input channels and whole vectors of output
+/// channels: once where they are constant, in every run otherwise.
 fn repacked(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) -> Result<Arg, Reason> {
     let Geometry {
         groups, rows, depth, ..
     } = *geometry;
     let taps = geometry.taps();
+    let (outs, ins) = (rows.next_multiple_of(4), depth.next_multiple_of(STEP));
+    let elements = groups * taps * ins * outs;
     let constant = emitter
         .input(W)
         .and_then(|operand| operand.known)
@@ -79,27 +85,28 @@ fn repacked(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) -> Resu
         .and_then(HostTensor::to_f32);
     if let Some(values) = constant {
         return Ok(emitter.constant("tap-major", || {
-            let mut repacked = Vec::with_capacity(values.len());
+            let mut repacked = vec![0.0; elements];
             for group in 0..groups {
                 for tap in 0..taps {
                     for c in 0..depth {
-                        repacked.extend(
-                            (0..rows).map(|row| values[((group * rows + row) * depth + c) * taps + tap]),
-                        );
+                        let line = ((group * taps + tap) * ins + c) * outs;
+                        for row in 0..rows {
+                            repacked[line + row] = values[((group * rows + row) * depth + c) * taps + tap];
+                        }
                     }
                 }
             }
-            HostTensor::f32([repacked.len()], &repacked)
+            HostTensor::f32([elements], &repacked)
         }));
     }
-    let target = emitter.scratch(groups * rows * depth * taps * size_of::<f32>());
+    let target = emitter.scratch(elements * size_of::<f32>());
     let weights = emitter.read(W);
     emitter.launch(Launch {
         source: SOURCE,
         kernel: "repack_weights",
         options: vec![conv.activation.option()],
         args: vec![weights, target.clone(), int4(groups, rows, depth, taps)?],
-        global: [rows.next_multiple_of(64), depth, groups * taps],
+        global: [outs.next_multiple_of(64), ins, groups * taps],
         local: [64, 1, 1],
     });
     Ok(target)

@@ -92,7 +92,7 @@ impl Transpose {
         if x.len() != w.len() || x.len() != self.output_padding.len() + 2 {
             return refuse("ranks differ");
         }
-        if x[1] != w[0] || x[1] % self.groups != 0 {
+        if x[1] != w[0] || !x[1].is_multiple_of(self.groups) {
             return refuse("the weights are for another number of channels");
         }
         if self.kernel_shape.as_ref().is_some_and(|shape| *shape != w[2..]) {
@@ -110,7 +110,7 @@ impl Transpose {
     }
 
     /// Output extent and padding (the equations of the operator's spec: the odd element goes in front unless told
-    /// SAME_UPPER). `None`, as ONNX Runtime refuses, where the convolution that this one transposes would not give the
+    /// `SAME_UPPER`). `None`, as ONNX Runtime refuses, where the convolution that this one transposes would not give the
     /// input's extent back.
     fn axis(&self, i: usize, input: usize, kernel: usize) -> Option<Axis> {
         let (stride, dilation) = (self.sliding.strides[i], self.sliding.dilations[i]);

@@ -16,9 +16,6 @@
 
 // Four elements `stride` apart, of which `count` exist; zero for the others.
 inline float4 load_line(__global const float *p, int stride, int count) {
-    if (count >= 4 && stride == 1) {
-        return vload4(0, p);
-    }
     float4 v = (float4)(0.0f);
     if (count > 0) v.x = p[0];
     if (count > 1) v.y = p[stride];
@@ -28,8 +25,10 @@ inline float4 load_line(__global const float *p, int stride, int count) {
 }
 
 __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void multiply_tiled(PRODUCT_ARGUMENTS) {
-    __local float tile_a[STEP * PITCH];
-    __local float tile_b[STEP * PITCH];
+    // As vectors, so that the compiler knows their alignment and reads them whole.
+    __local float4 tile_a[STEP * PITCH / 4];
+    __local float4 tile_b[STEP * PITCH / 4];
+    __local float *scalars_a = (__local float *)tile_a, *scalars_b = (__local float *)tile_b;
 
     const int M = shape.s0, N = shape.s1, K = shape.s2, flags = shape.s3;
     const int item = get_local_id(0);
@@ -41,52 +40,69 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void multiply_tiled(PR
     bias += base.s3 + batch_offset(z, batch, bias_batch);
     residual += base.s4 + batch_offset(z, batch, residual_batch);
 
-    // What this item fetches: a line along k (quad = item % 4) or across k (quad = item % 16).
+    // What this item fetches: a line along k (quad = item % 4) or across k (quad = item % 16). Along k, rows of A and
+    // columns of B beyond the last repeat it, and what they sum is not stored.
     const bool a_along_k = shape.s5 == 1, b_along_k = shape.s6 == 1 && shape.s7 != 1;
     const int a_k = a_along_k ? (item & 3) * 4 : item >> 4, b_k = b_along_k ? (item & 3) * 4 : item >> 4;
     const int a_row = a_along_k ? item >> 2 : (item & 15) * 4, b_column = b_along_k ? item >> 2 : (item & 15) * 4;
+    const int a_from = min(first_row + a_row, M - 1), b_from = min(first_column + b_column, N - 1);
     const int a_rows = M - first_row - a_row, b_columns = N - first_column - b_column;
-    const int a_step = a_along_k ? shape.s5 : shape.s4, b_step = b_along_k ? shape.s6 : shape.s7;
-    __global const float *a_line = a + (size_t)(first_row + a_row) * shape.s4 + (size_t)a_k * shape.s5;
-    __global const float *b_line = b + (size_t)(first_column + b_column) * shape.s7 + (size_t)b_k * shape.s6;
+    const int a_line_step = a_along_k ? shape.s5 : shape.s4, b_line_step = b_along_k ? shape.s6 : shape.s7;
+    const int a_advance = STEP * shape.s5, b_advance = STEP * shape.s6;
+    __global const float *a_line = a + (size_t)a_from * shape.s4 + (size_t)a_k * shape.s5;
+    __global const float *b_line = b + (size_t)b_from * shape.s7 + (size_t)b_k * shape.s6;
+    // Whether all lines of a whole step are four contiguous elements: the same for all items, so a cheap branch.
+    const bool a_whole = a_line_step == 1 && (a_along_k || first_row + TILE <= M);
+    const bool b_whole = b_line_step == 1 && (b_along_k || first_column + TILE <= N);
 
     float4 c0 = (float4)(0.0f), c1 = c0, c2 = c0, c3 = c0;
     const int tx = item & 15, ty = item >> 4;
 
 #define FETCH(k0)                                                                                            \
-    (a_next = load_line(a_line, a_step,                                                                      \
-                        a_along_k ? (a_rows > 0 ? K - (k0) - a_k : 0) : ((k0) + a_k < K ? a_rows : 0)),      \
-     b_next = load_line(b_line, b_step,                                                                      \
-                        b_along_k ? (b_columns > 0 ? K - (k0) - b_k : 0) : ((k0) + b_k < K ? b_columns : 0)), \
-     a_line += (size_t)STEP * shape.s5, b_line += (size_t)STEP * shape.s6)
+    {                                                                                                        \
+        const bool whole_step = (k0) + STEP <= K;                                                            \
+        if (a_whole && whole_step) {                                                                         \
+            a_next = vload4(0, a_line);                                                                      \
+        } else {                                                                                             \
+            const int left = K - (k0) - a_k;                                                                 \
+            a_next = load_line(a_line, a_line_step, a_along_k ? left : left > 0 ? a_rows : 0);               \
+        }                                                                                                    \
+        if (b_whole && whole_step) {                                                                         \
+            b_next = vload4(0, b_line);                                                                      \
+        } else {                                                                                             \
+            const int left = K - (k0) - b_k;                                                                 \
+            b_next = load_line(b_line, b_line_step, b_along_k ? left : left > 0 ? b_columns : 0);            \
+        }                                                                                                    \
+        a_line += a_advance;                                                                                 \
+        b_line += b_advance;                                                                                 \
+    }
 
     float4 a_next, b_next;
-    FETCH(0);
+    FETCH(0)
     for (int k0 = 0; k0 < K; k0 += STEP) {
         if (a_along_k) {
-            tile_a[a_k * PITCH + a_row] = a_next.x;
-            tile_a[(a_k + 1) * PITCH + a_row] = a_next.y;
-            tile_a[(a_k + 2) * PITCH + a_row] = a_next.z;
-            tile_a[(a_k + 3) * PITCH + a_row] = a_next.w;
+            scalars_a[a_k * PITCH + a_row] = a_next.x;
+            scalars_a[(a_k + 1) * PITCH + a_row] = a_next.y;
+            scalars_a[(a_k + 2) * PITCH + a_row] = a_next.z;
+            scalars_a[(a_k + 3) * PITCH + a_row] = a_next.w;
         } else {
-            *(__local float4 *)(tile_a + a_k * PITCH + a_row) = a_next;
+            tile_a[(a_k * PITCH + a_row) / 4] = a_next;
         }
         if (b_along_k) {
-            tile_b[b_k * PITCH + b_column] = b_next.x;
-            tile_b[(b_k + 1) * PITCH + b_column] = b_next.y;
-            tile_b[(b_k + 2) * PITCH + b_column] = b_next.z;
-            tile_b[(b_k + 3) * PITCH + b_column] = b_next.w;
+            scalars_b[b_k * PITCH + b_column] = b_next.x;
+            scalars_b[(b_k + 1) * PITCH + b_column] = b_next.y;
+            scalars_b[(b_k + 2) * PITCH + b_column] = b_next.z;
+            scalars_b[(b_k + 3) * PITCH + b_column] = b_next.w;
         } else {
-            *(__local float4 *)(tile_b + b_k * PITCH + b_column) = b_next;
+            tile_b[(b_k * PITCH + b_column) / 4] = b_next;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         if (k0 + STEP < K) {
-            FETCH(k0 + STEP);
+            FETCH(k0 + STEP)
         }
 #pragma unroll
         for (int k = 0; k < STEP; k++) {
-            const float4 rows = *(__local const float4 *)(tile_a + k * PITCH + 4 * ty);
-            const float4 columns = *(__local const float4 *)(tile_b + k * PITCH + 4 * tx);
+            const float4 rows = tile_a[k * (PITCH / 4) + ty], columns = tile_b[k * (PITCH / 4) + tx];
             c0 += rows.x * columns;
             c1 += rows.y * columns;
             c2 += rows.z * columns;

@@ -72,7 +72,8 @@ def uppercase() -> onnx.ModelProto:
 def classify() -> onnx.ModelProto:
     """Numbers in, text out: the name of the largest of three."""
     g = Graph()
-    best = g.op("ArgMax", g.input("scores", FLOAT, ["batch", 3]), name="best", axis=1, keepdims=0)
+    shares = g.op("Softmax", g.input("scores", FLOAT, ["batch", 3]), name="shares", axis=-1)
+    best = g.op("ArgMax", shares, name="best", axis=1, keepdims=0)
     g.weights.append(helper.make_tensor("labels", STRING, [3], [b"cat", "Füchse".encode(), b""]))
     g.op("Gather", "labels", best, name=g.output("label", STRING, ["batch"]))
     return g.model("classify")
@@ -144,7 +145,7 @@ def branch() -> onnx.ModelProto:
 
 
 def loop() -> onnx.ModelProto:
-    """Loop: multiplies by a matrix as often as `times` says, and lists the largest entry of each step."""
+    """Loop: multiplies by a matrix as often as `times` says, lists the largest entry of each step; then negates."""
     body = Graph()
     body.input("step", INT64, [])
     body.input("going", BOOL, [])
@@ -155,8 +156,9 @@ def loop() -> onnx.ModelProto:
     g = Graph()
     g.weight("w", np.eye(4) + np.eye(4, k=1) / 2)
     times, x = g.input("times", INT64, []), g.input("x", FLOAT, ["batch", 4])
-    outputs = [g.output("y", FLOAT, ["batch", 4]), g.output("peaks", FLOAT, ["steps"])]
-    g.op("Loop", times, "", x, name=outputs, body=body.body("body"))
+    g.output("y", FLOAT, ["batch", 4])
+    g.op("Loop", times, "", x, name=["looped", g.output("peaks", FLOAT, ["steps"])], body=body.body("body"))
+    g.op("Neg", "looped", name="y")
     return g.model("loop")
 
 

@@ -82,12 +82,6 @@ __attribute__((reqd_work_group_size(GROUP, 1, 1))) __kernel void layer_norm_grou
 #endif
 }
 
-inline float sum_of_lanes(float8 v) {
-    const float4 a = v.lo + v.hi;
-    const float2 b = a.lo + a.hi;
-    return b.x + b.y;
-}
-
 // One work-item per row, in vectors: for devices without lanes to spare. Sums go by blocks, so that a long row's sum
 // does not swallow its small terms.
 #define BLOCK 256

@@ -56,18 +56,6 @@ __attribute__((reqd_work_group_size(GROUP, 1, 1))) __kernel void softmax_group(A
 #endif
 }
 
-inline float largest_lane(float8 v) {
-    const float4 a = v.lo > v.hi ? v.lo : v.hi;
-    const float2 b = a.lo > a.hi ? a.lo : a.hi;
-    return b.x > b.y ? b.x : b.y;
-}
-
-inline float sum_of_lanes(float8 v) {
-    const float4 a = v.lo + v.hi;
-    const float2 b = a.lo + a.hi;
-    return b.x + b.y;
-}
-
 // One work-item per row, in vectors: for devices without lanes to spare.
 __kernel void softmax_serial(ARGUMENTS) {
     TO_ROW(get_global_id(0))

@@ -5,6 +5,7 @@ use crate::ops::elementwise::axes::{divisor_args, int, stride_arg};
 use crate::ops::elementwise::broadcast::{Layout, broadcasts_to, positions};
 use crate::ops::elementwise::map::GROUP;
 use crate::ops::elementwise::numbers::{float_tensor, floats};
+use crate::ops::reduce::column::Columns;
 use crate::ops::reduce::rows::Rows;
 use crate::ops::{NodeView, Operand, Operator, Reason};
 use crate::plan::{Arg, Emitter, Launch, Source};
@@ -60,17 +61,15 @@ pub(super) fn construct_fused(node: &NodeView<'_>) -> Result<Box<dyn Operator>, 
 }
 
 impl Softmax {
-    /// Length of the axis, and number of elements behind it.
-    fn axis_of(&self, shape: &[usize]) -> (usize, usize) {
+    fn columns(&self, shape: &[usize]) -> Columns {
         if self.flatten {
-            (shape[self.axis..].iter().product(), 1)
+            Columns::flattened(shape, self.axis)
         } else {
-            (shape[self.axis], shape[self.axis + 1..].iter().product())
+            Columns::along(shape, self.axis)
         }
     }
 
-    fn emit_columns(&self, emitter: &mut Emitter<'_>, n: usize, stride: usize) -> Result<(), Reason> {
-        let columns = emitter.output_type(0).elements() / n;
+    fn emit_columns(&self, emitter: &mut Emitter<'_>, columns: Columns) -> Result<(), Reason> {
         let launch = Launch {
             source: SOURCE,
             kernel: "softmax_columns",
@@ -78,20 +77,19 @@ impl Softmax {
             args: vec![
                 emitter.write(0),
                 emitter.read(0),
-                Arg::U32(int(columns)? as u32),
-                Arg::I32(int(n)?),
-                Arg::I32(int(stride)?),
+                Arg::U32(int(columns.count)? as u32),
+                Arg::I32(int(columns.length)?),
+                Arg::I32(int(columns.stride)?),
             ],
-            global: [columns, 1, 1],
+            global: [columns.count, 1, 1],
             local: GROUP,
         };
         emitter.launch(launch);
         Ok(())
     }
 
-    fn emit_rows(&self, emitter: &mut Emitter<'_>, n: usize) -> Result<(), Reason> {
+    fn emit_rows(&self, emitter: &mut Emitter<'_>, (count, n): (usize, usize)) -> Result<(), Reason> {
         let shape = emitter.output_type(0).shape.clone();
-        let count = shape.iter().product::<usize>() / n;
         let rows = Rows::new(emitter.device().kind, n);
         let mut options: Vec<String> = rows.option().into_iter().collect();
         if self.log {
@@ -162,13 +160,13 @@ impl Operator for Softmax {
                 *value += mask_values[at];
             }
         }
-        let (n, stride) = self.axis_of(shape);
-        for start in (0..values.len()).filter(|i| i / stride % n == 0) {
-            let column: Vec<f64> = (0..n).map(|i| values[start + i * stride]).collect();
-            let largest = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = column.iter().map(|s| (s - largest).exp()).sum();
-            for (i, s) in column.into_iter().enumerate() {
-                values[start + i * stride] = if self.log {
+        let columns = self.columns(shape);
+        for column in 0..columns.count {
+            let scores: Vec<f64> = columns.positions(column).map(|at| values[at]).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
+            for (at, s) in columns.positions(column).zip(scores) {
+                values[at] = if self.log {
                     s - largest - sum.ln()
                 } else {
                     (s - largest).exp() / sum
@@ -179,9 +177,11 @@ impl Operator for Softmax {
     }
 
     fn emit(&self, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
-        match self.axis_of(&emitter.output_type(0).shape) {
-            (n, 1) => self.emit_rows(emitter, n),
-            (n, stride) => self.emit_columns(emitter, n, stride),
+        let columns = self.columns(&emitter.output_type(0).shape);
+        if columns.stride == 1 {
+            self.emit_rows(emitter, (columns.count, columns.length))
+        } else {
+            self.emit_columns(emitter, columns)
         }
     }
 }

@@ -1,3 +1,17 @@
+// Reductions across the lanes of a vector and across one work-group.
+
+inline float sum_of_lanes(float8 v) {
+    const float4 a = v.lo + v.hi;
+    const float2 b = a.lo + a.hi;
+    return b.x + b.y;
+}
+
+inline float largest_lane(float8 v) {
+    const float4 a = v.lo > v.hi ? v.lo : v.hi;
+    const float2 b = a.lo > a.hi ? a.lo : a.hi;
+    return b.x > b.y ? b.x : b.y;
+}
+
 // Reductions across one work-group of GROUP work-items; every work-item gets the result. `partial` has GROUP elements
 // and may be used again at once.
 

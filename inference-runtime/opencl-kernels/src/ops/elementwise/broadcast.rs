@@ -1,4 +1,4 @@
-//! NumPy's broadcasting: shapes, and strides over as few axes as possible.
+//! `NumPy`'s broadcasting: shapes, and strides over as few axes as possible.
 
 use crate::ops::Reason;
 use crate::tensor::Shape;
@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn shapes_broadcast_as_numpy_says() {
-        let cases: [(&[&[usize]], Option<&[usize]>); 9] = [
+        type Case<'a> = (&'a [&'a [usize]], Option<&'a [usize]>);
+        let cases: [Case<'_>; 9] = [
             (&[&[2, 3], &[3]], Some(&[2, 3])),
             (&[&[2, 1], &[1, 3]], Some(&[2, 3])),
             (&[&[], &[4]], Some(&[4])),

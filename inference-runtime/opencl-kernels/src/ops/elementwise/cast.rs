@@ -1,4 +1,4 @@
-//! Cast and CastLike: converts every element to another type.
+//! Cast and `CastLike`: converts every element to another type.
 
 use half::{bf16, f16};
 
@@ -24,7 +24,7 @@ struct Cast {
     to: DType,
 }
 
-/// Lowers Cast and CastLike.
+/// Lowers Cast and `CastLike`.
 pub(super) fn construct(node: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
     // `saturate` and `round_mode` are about 8-bit floats, which are not types of this crate.
     only(node, &["to", "saturate", "round_mode"])?;

@@ -21,7 +21,7 @@ pub(in crate::ops) mod numbers;
 pub(in crate::ops) mod operation;
 pub(in crate::ops) mod unary;
 
-/// What this family lowers. Versions before broadcasting as NumPy does it (7) or with `consumed_inputs` (1) are left
+/// What this family lowers. Versions before broadcasting as `NumPy` does it (7) or with `consumed_inputs` (1) are left
 /// out: no exporter of the last eight years writes them.
 pub(super) const OPERATORS: &[Registration] = &[
     Registration::onnx("Abs", 6, 13, unary::construct),

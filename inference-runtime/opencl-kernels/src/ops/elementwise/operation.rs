@@ -207,9 +207,8 @@ impl Operation {
             Self::BitwiseAnd => a & b,
             Self::BitwiseOr => a | b,
             Self::BitwiseXor => a ^ b,
-            Self::ShiftLeft if b >= i128::from(bits) => 0,
+            Self::ShiftLeft | Self::ShiftRight if b >= i128::from(bits) => 0,
             Self::ShiftLeft => a << b,
-            Self::ShiftRight if b >= i128::from(bits) => 0,
             Self::ShiftRight => a >> b,
             Self::ScaledSum => unreachable!("means are of floats"),
         }

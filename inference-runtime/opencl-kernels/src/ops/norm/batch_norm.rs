@@ -1,4 +1,4 @@
-//! BatchNormalization with given statistics.
+//! `BatchNormalization` with given statistics.
 
 use crate::ops::elementwise::attributes::only;
 use crate::ops::elementwise::axes::int;
@@ -25,7 +25,7 @@ struct BatchNorm {
     constant: bool,
 }
 
-/// Lowers BatchNormalization.
+/// Lowers `BatchNormalization`.
 pub(super) fn construct(node: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
     only(node, &["epsilon", "momentum", "spatial", "training_mode"])?;
     for i in 0..5 {

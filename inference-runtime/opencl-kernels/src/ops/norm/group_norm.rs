@@ -1,4 +1,4 @@
-//! GroupNormalization and InstanceNormalization: statistics per image and group of channels.
+//! `GroupNormalization` and `InstanceNormalization`: statistics per image and group of channels.
 
 use crate::ops::elementwise::attributes::only;
 use crate::ops::elementwise::axes::int;
@@ -25,7 +25,7 @@ struct GroupNorm {
     epsilon: f32,
 }
 
-/// Lowers InstanceNormalization and GroupNormalization.
+/// Lowers `InstanceNormalization` and `GroupNormalization`.
 pub(super) fn construct(node: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
     for i in 0..3 {
         node.require_dtype(i, &[DType::F32])?;

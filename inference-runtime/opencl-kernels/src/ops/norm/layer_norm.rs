@@ -1,4 +1,4 @@
-//! LayerNormalization, RMSNormalization and the fused residual sum before them.
+//! `LayerNormalization`, `RMSNormalization` and the fused residual sum before them.
 
 use crate::ops::elementwise::attributes::{axis, only};
 use crate::ops::elementwise::axes::int;
@@ -16,7 +16,7 @@ const SOURCE: Source = Source {
     text: concat!(include_str!("../reduce/group.cl"), include_str!("layer_norm.cl")),
 };
 
-/// LayerNormalization-17 (inputs X, Scale, B?; outputs Y, Mean?, InvStdDev?), RMSNormalization-23 (inputs X, scale)
+/// LayerNormalization-17 (inputs X, Scale, B?; outputs Y, Mean?, `InvStdDev`?), RMSNormalization-23 (inputs X, scale)
 /// and the fused `SkipLayerNorm` (inputs X, Residual, Scale, B?; outputs Y, Sum?), which normalizes X + Residual.
 #[derive(Debug, Clone, PartialEq)]
 struct LayerNorm {
@@ -32,7 +32,7 @@ enum Form {
     Skip,
 }
 
-/// Lowers LayerNormalization and RMSNormalization.
+/// Lowers `LayerNormalization` and `RMSNormalization`.
 pub(super) fn construct(node: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
     only(node, &["axis", "epsilon", "stash_type"])?;
     if node.int("stash_type", 1) != 1 {
@@ -93,21 +93,7 @@ impl LayerNorm {
         })
     }
 
-    fn check(&self, shapes: Roles<&[usize]>) -> Result<(), Reason> {
-        broadcasts_to(shapes.scale, shapes.x, "the scale")?;
-        if let Some(bias) = shapes.bias {
-            broadcasts_to(bias, shapes.x, "the bias")?;
-        }
-        match shapes.residual {
-            Some(residual) if residual != shapes.x => Err(format!(
-                "a residual of shape {residual:?} is added to {:?}",
-                shapes.x
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// The shape of Mean and InvStdDev: every normalized axis is 1.
+    /// The shape of Mean and `InvStdDev`: every normalized axis is 1.
     fn statistics(&self, x: &[usize]) -> Shape {
         let mut shape = x.to_vec();
         shape[self.axis..].fill(1);
@@ -122,6 +108,21 @@ impl LayerNorm {
     }
 }
 
+/// Refuses shapes that do not fit together.
+fn check(shapes: Roles<&[usize]>) -> Result<(), Reason> {
+    broadcasts_to(shapes.scale, shapes.x, "the scale")?;
+    if let Some(bias) = shapes.bias {
+        broadcasts_to(bias, shapes.x, "the bias")?;
+    }
+    match shapes.residual {
+        Some(residual) if residual != shapes.x => Err(format!(
+            "a residual of shape {residual:?} is added to {:?}",
+            shapes.x
+        )),
+        _ => Ok(()),
+    }
+}
+
 impl Operator for LayerNorm {
     fn infer(&self, inputs: &[Option<Operand<'_>>]) -> Result<Vec<TensorType>, Reason> {
         let shapes: Vec<Option<&[usize]>> = inputs
@@ -129,7 +130,7 @@ impl Operator for LayerNorm {
             .map(|input| input.as_ref().map(|input| input.ty.shape.as_slice()))
             .collect();
         let shapes = self.roles(&shapes)?;
-        self.check(shapes)?;
+        check(shapes)?;
         let x = TensorType::new(DType::F32, shapes.x);
         let statistics = TensorType::new(DType::F32, self.statistics(shapes.x));
         Ok(match self.form {
@@ -142,7 +143,7 @@ impl Operator for LayerNorm {
     fn evaluate(&self, inputs: &[Option<&HostTensor>]) -> Result<Vec<HostTensor>, Reason> {
         let inputs = self.roles(inputs)?;
         let shape = inputs.x.shape();
-        self.check(Roles {
+        check(Roles {
             x: shape,
             residual: inputs.residual.map(HostTensor::shape),
             scale: inputs.scale.shape(),
@@ -164,7 +165,9 @@ impl Operator for LayerNorm {
             };
             let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64;
             let inverse = 1.0 / (variance + f64::from(self.epsilon)).sqrt();
-            row.iter_mut().for_each(|v| *v = (*v - mean) * inverse);
+            for v in row {
+                *v = (*v - mean) * inverse;
+            }
             means.push(mean);
             inverses.push(inverse);
         }

@@ -1,4 +1,4 @@
-//! LpNormalization: columns of unit length.
+//! `LpNormalization`: columns of unit length.
 
 use crate::ops::elementwise::attributes::{axis, only};
 use crate::ops::elementwise::axes::int;
@@ -27,7 +27,7 @@ enum Norm {
     L2,
 }
 
-/// Lowers LpNormalization.
+/// Lowers `LpNormalization`.
 pub(super) fn construct(node: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
     only(node, &["axis", "p"])?;
     node.require_dtype(0, &[DType::F32])?;

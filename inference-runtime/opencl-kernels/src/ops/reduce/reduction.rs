@@ -1,4 +1,4 @@
-//! ReduceSum, ReduceMean and their kin.
+//! `ReduceSum`, `ReduceMean` and their kin.
 
 use super::axes::{Split, named, reduced_shape};
 use super::kind::{Kind, limit_names, limits};
@@ -26,7 +26,7 @@ const OUTPUTS_THAT_FILL_A_GPU: usize = 1 << 14;
 /// Work-group size of `reduce_serial`: a compromise between many short reductions and few long ones.
 const SERIAL: [usize; 3] = [16, 1, 1];
 
-/// ReduceL1-1 … ReduceSumSquare-1 and later. Axes are an attribute, or an input from version 13 (ReduceSum) or 18 on.
+/// ReduceL1-1 … ReduceSumSquare-1 and later. Axes are an attribute, or an input from version 13 (`ReduceSum`) or 18 on.
 #[derive(Debug, Clone, PartialEq)]
 struct Reduce {
     kind: Kind,

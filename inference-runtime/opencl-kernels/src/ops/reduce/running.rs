@@ -1,4 +1,4 @@
-//! CumSum: running sums along an axis.
+//! `CumSum`: running sums along an axis.
 
 use super::column::Columns;
 use crate::ops::elementwise::attributes::{axis, flag, only};
@@ -23,7 +23,7 @@ struct RunningSum {
     reverse: bool,
 }
 
-/// Lowers CumSum.
+/// Lowers `CumSum`.
 pub(super) fn construct(node: &NodeView<'_>) -> Result<Box<dyn Operator>, String> {
     only(node, &["exclusive", "reverse"])?;
     let dtype = node.dtype(0)?;

@@ -22,7 +22,9 @@ fn tensor(text: bool) -> impl Strategy<Value = Tensor> {
             Some(size) => vec(any::<u8>(), count * size)
                 .prop_map(move |mut bytes| {
                     if datatype == Datatype::Bool {
-                        bytes.iter_mut().for_each(|byte| *byte &= 1);
+                        for byte in &mut bytes {
+                            *byte &= 1;
+                        }
                     }
                     Data::Fixed(bytes.into())
                 })

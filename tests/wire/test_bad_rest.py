@@ -50,7 +50,7 @@ def because(case: Case, reason: str) -> Case:
     return case
 
 
-DEEP = b'{"inputs": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+DEEP = body(x(data="DEEP")).replace(b'"DEEP"', b"[" * 200_000 + b"]" * 200_000)
 
 CASES: dict[str, Case] = {
     # Paths and methods.
@@ -215,8 +215,8 @@ OPENAI: dict[str, tuple[int, str, bytes]] = {
         400, "dimensions", b'{"model": "all-minilm-l6-v2", "input": "a", "dimensions": 9999}',
     ),
     "unknown model": (404, "nobody", b'{"model": "nobody", "input": "a"}'),
-    "model without a tokenizer": (404, "simple", b'{"model": "simple", "input": "a"}'),
-    "deep JSON": (400, "nested deeper", b'{"input": ' + b"[" * 150 + b"]" * 150 + b"}"),
+    "model without a tokenizer": (400, "simple", b'{"model": "simple", "input": "a"}'),
+    "deep JSON": (400, "input", b'{"input": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
 }  # fmt: skip
 
 
@@ -252,10 +252,9 @@ HEAD = b"POST " + INFER.encode() + b" HTTP/1.1\r\nHost: a\r\n"
         (HEAD + b"Content-Length: -1\r\n\r\n", b"400"),
         (HEAD + b"Content-Length: 100\r\n\r\n{}", b"400"),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nzz\r\n", b"400"),
-        (HEAD + b"X-Long: " + b"a" * 500_000 + b"\r\n\r\n", b"431"),
         (HEAD + b"".join(b"X-%d: a\r\n" % n for n in range(500)) + b"\r\n", b"431"),
     ],
-    ids=["garbage", "negative length", "truncated body", "truncated chunk", "long header", "many headers"],
+    ids=["garbage", "negative length", "truncated body", "truncated chunk", "many headers"],
 )
 def test_broken_http_is_answered_and_the_connection_closed(server: Server, sent: bytes, status: bytes) -> None:
     assert raw(server, sent).split(b" ")[:2] == [b"HTTP/1.1", status]

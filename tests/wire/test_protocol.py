@@ -257,6 +257,7 @@ def test_a_stopping_server_finishes_what_runs_and_takes_nothing_new(repository: 
             call(server, "/v2/health/live")
         running.join(60)
         assert [answer.status for answer in answers] == [200]
+        assert server.process.wait(60) == 0
 
 
 def in_flight(server: Server) -> None:

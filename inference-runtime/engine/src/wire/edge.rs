@@ -1,10 +1,10 @@
-//! What every HTTP/1 path has in common: unknown paths, wrong methods, panics, and the log of server errors.
+//! What every HTTP/1 path has in common: unknown paths, wrong methods, panics, and the log of our own failures.
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::{Method, Uri};
+use http::{Method, StatusCode, Uri};
 
 use super::guard::caught;
 use super::openai::Refusal;
@@ -32,8 +32,9 @@ async fn watch(request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => shaped(&path, Failure::panicked()),
     };
-    if response.status().is_server_error() {
-        tracing::warn!(%method, path, status = response.status().as_u16(), "request failed");
+    // Not ready, a full queue, a deadline: clients are told, and the metrics count them.
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::warn!(%method, path, "request failed");
     }
     response
 }
@@ -51,7 +52,6 @@ fn shaped(path: &str, failure: Failure) -> Response {
 mod tests {
     use axum::body::Body;
     use axum::routing::get;
-    use http::StatusCode;
     use http_body_util::BodyExt as _;
     use tonic::codegen::Service as _;
 

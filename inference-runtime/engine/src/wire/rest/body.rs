@@ -83,11 +83,11 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Failure> {
     }
 }
 
-/// Refuses a body that is too large. A client that is still sending would see a reset instead of the answer, so as much
-/// again is read and thrown away first.
+/// Refuses a body that is too large. A client that is still sending would see a reset instead of the answer, so twice as
+/// much as it may send is read and thrown away first.
 async fn refuse<T>(body: &mut Body, most: usize) -> Result<T, Failure> {
     let mut dropped = 0;
-    while dropped <= most {
+    while dropped / 2 <= most {
         match next(body).await {
             Ok(Some(data)) => dropped += data.len(),
             Ok(None) | Err(_) => break,

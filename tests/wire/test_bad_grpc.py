@@ -142,9 +142,6 @@ def test_a_stream_closes_with_a_status_where_the_client_asks_for_that(stub: GRPC
 
 
 RPCS: dict[str, tuple[grpc.StatusCode, Callable[[GRPCInferenceServiceStub], object]]] = {
-    "readiness of an unknown model": (
-        NOT_FOUND, lambda stub: stub.ModelReady(service_pb2.ModelReadyRequest(name="nobody")),
-    ),
     "metadata of an unknown model": (
         NOT_FOUND, lambda stub: stub.ModelMetadata(service_pb2.ModelMetadataRequest(name="nobody")),
     ),
@@ -175,6 +172,11 @@ def test_every_rpc_says_what_it_cannot_do(stub: GRPCInferenceServiceStub, name: 
     error = refused(lambda: call(stub))
     assert error.code() == code
     assert error.details()
+
+
+def test_a_model_that_is_not_there_is_not_ready(stub: GRPCInferenceServiceStub) -> None:
+    for name, version, ready in (("nobody", "", False), ("simple", "7", False), ("simple", "1", True)):
+        assert stub.ModelReady(service_pb2.ModelReadyRequest(name=name, version=version)).ready is ready
 
 
 @pytest.fixture(scope="module")

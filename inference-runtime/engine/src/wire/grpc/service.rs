@@ -49,10 +49,8 @@ impl GrpcInferenceService for Service {
         request: Request<proto::ModelReadyRequest>,
     ) -> Answer<proto::ModelReadyResponse> {
         let proto::ModelReadyRequest { name, version } = request.into_inner();
-        let ready = self
-            .engine
-            .model_ready(&name, given(&version))
-            .map_err(status::grpc)?;
+        // A model that is not there is not ready: clients ask for a bool and get one, where REST answers 404.
+        let ready = self.engine.model_ready(&name, given(&version)).unwrap_or(false);
         Ok(Response::new(proto::ModelReadyResponse { ready }))
     }
 

@@ -66,7 +66,7 @@ CASES: dict[str, Tensors] = {
     "layer_norm_decomposed": {"x": _floats(2, 5, 64)},
     "loop": {"times": np.array(4), "x": _floats(2, 4)},
     "lstm": {"x": _floats(2, 6, 8)},
-    "nonzero": {"x": _floats(3, 5)},
+    "nonzero": {"x": _floats(3, 2)},
     "perceptron": {"x": _floats(4, 32)},
     "scalars": {"a": np.array(2.5, np.float32), "b": np.array(-4, np.float32)},
     "scatter": {"places": np.array([[0, -1, 3]]), "updates": _floats(1, 3)},

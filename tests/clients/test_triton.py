@@ -133,7 +133,7 @@ def test_strings_go_in_and_come_out(triton: Triton) -> None:
     assert answer.as_numpy("upper").tolist() == [b"ABC", b"XY Z", b""]
     scores = np.eye(3, dtype=np.float32)
     answer = triton.client.infer("classify", triton.inputs(scores=("FP32", scores)))
-    assert answer.as_numpy("label").tolist() == [b"cat", "Füchse".encode(), b""]
+    assert answer.as_numpy("label").tolist() == ["Füchse".encode(), b"", b"cat"]
 
 
 def test_scalars_have_no_dimensions(triton: Triton) -> None:
@@ -145,7 +145,7 @@ def test_scalars_have_no_dimensions(triton: Triton) -> None:
 def test_loops_and_recurrences_answer(triton: Triton) -> None:
     x = np.ones((2, 4), np.float32)
     answer = triton.client.infer("loop", triton.inputs(times=("INT64", np.array(3)), x=("FP32", x)))
-    assert answer.as_numpy("peaks").tolist() == [1.5, 2.25, 3.375]
+    assert answer.as_numpy("peaks").tolist() == [2.25, 3.375, 5.0]
     x = np.linspace(-1, 1, 2 * 5 * 8, dtype=np.float32).reshape(2, 5, 8)
     both = triton.client.infer("lstm", triton.inputs(x=("FP32", x))).as_numpy("y")
     alone = [triton.client.infer("lstm", triton.inputs(x=("FP32", x[i : i + 1]))).as_numpy("y")[0] for i in range(2)]

@@ -19,10 +19,10 @@ MODELS = {**SMALL, "mobilenet_v2": mobilenet_v2, "resnet50": resnet50}
 
 # Long enough that requests which arrive one by one within a test meet in one batch.
 VISION_BATCHING = "batching: { maxBatchSize: 8, maxDelay: 20ms, preferredSizes: [8] }\nplacement: strict\n"
-# Text, and half floats that only travel: not one node of these runs on any device, so their owner has to ask for it.
+# Text and arithmetic in half floats: not one node of these runs on any device, so their owner has to ask for it.
 WHOLLY_ON_THE_CPU = "placement: cpu\n"
 SETTINGS = {
-    **dict.fromkeys(("identity_bytes", "identity_bf16", "uppercase"), WHOLLY_ON_THE_CPU),
+    **dict.fromkeys(("add_fp16", "identity_bytes", "identity_bf16", "uppercase"), WHOLLY_ON_THE_CPU),
     "mobilenet_v2": VISION_BATCHING,
     "resnet50": VISION_BATCHING,
     "simple": "batching: { maxBatchSize: 8, maxDelay: 1ms }\n",

@@ -70,10 +70,11 @@ def uppercase() -> onnx.ModelProto:
 
 
 def classify() -> onnx.ModelProto:
-    """Numbers in, text out: the name of the largest of three."""
+    """Numbers in, text out: the name of the largest of three, after they changed places in a MatMul."""
     g = Graph()
-    shares = g.op("Softmax", g.input("scores", FLOAT, ["batch", 3]), name="shares", axis=-1)
-    best = g.op("ArgMax", shares, name="best", axis=1, keepdims=0)
+    w = g.weight("w", np.eye(3)[[1, 2, 0]])
+    mixed = g.op("MatMul", g.input("scores", FLOAT, ["batch", 3]), w, name="mixed")
+    best = g.op("ArgMax", mixed, name="best", axis=1, keepdims=0)
     g.weights.append(helper.make_tensor("labels", STRING, [3], [b"cat", "Füchse".encode(), b""]))
     g.op("Gather", "labels", best, name=g.output("label", STRING, ["batch"]))
     return g.model("classify")
@@ -145,7 +146,7 @@ def branch() -> onnx.ModelProto:
 
 
 def loop() -> onnx.ModelProto:
-    """Loop: multiplies by a matrix as often as `times` says, lists the largest entry of each step; then negates."""
+    """Loop: multiplies by a matrix once, then as often as `times` says, and lists the largest entry of each step."""
     body = Graph()
     body.input("step", INT64, [])
     body.input("going", BOOL, [])
@@ -156,9 +157,9 @@ def loop() -> onnx.ModelProto:
     g = Graph()
     g.weight("w", np.eye(4) + np.eye(4, k=1) / 2)
     times, x = g.input("times", INT64, []), g.input("x", FLOAT, ["batch", 4])
-    g.output("y", FLOAT, ["batch", 4])
-    g.op("Loop", times, "", x, name=["looped", g.output("peaks", FLOAT, ["steps"])], body=body.body("body"))
-    g.op("Neg", "looped", name="y")
+    once = g.op("MatMul", x, "w", name="once")
+    outputs = [g.output("y", FLOAT, ["batch", 4]), g.output("peaks", FLOAT, ["steps"])]
+    g.op("Loop", times, "", once, name=outputs, body=body.body("body"))
     return g.model("loop")
 
 
@@ -182,9 +183,11 @@ def recurrent(kind: str, gates: int) -> onnx.ModelProto:
 
 
 def nonzero() -> onnx.ModelProto:
-    """How many outputs there are depends on the data: the values above 0, and where they are."""
+    """How many outputs there are depends on the data: the values above 0 after a MatMul, and where they are."""
     g = Graph()
-    x = g.op("Relu", g.input("x", FLOAT, ["rows", "columns"]), name="rectified")
+    w = g.weight("w", [[1, -1], [0, 2]])
+    product = g.op("MatMul", g.input("x", FLOAT, ["rows", 2]), w, name="product")
+    x = g.op("Relu", product, name="rectified")
     places = g.op("NonZero", x, name=g.output("places", INT64, [2, "found"]))
     g.op("GatherND", x, g.op("Transpose", places, name="rows"), name=g.output("values", FLOAT, ["found"]))
     return g.model("nonzero")

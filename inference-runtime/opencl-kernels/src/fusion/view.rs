@@ -70,10 +70,11 @@ impl<'g> View<'g> {
 
     /// A constant float of one element.
     pub(crate) fn scalar(&self, value: ValueId) -> Option<f32> {
-        match self.constant(value)?.to_f32()?[..] {
-            [scalar] => Some(scalar),
-            _ => None,
-        }
+        // The count first: most constants are weights, too large to convert just to see that there are many.
+        let tensor = self
+            .constant(value)
+            .filter(|tensor| tensor.ty().elements() == 1)?;
+        tensor.to_f32()?.first().copied()
     }
 
     /// Whether a value is a constant or an input of the graph: there before any node has run.

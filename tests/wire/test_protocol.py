@@ -148,14 +148,21 @@ def test_classes_are_ranked_in_json_and_over_grpc(server: Server, stub: GRPCInfe
     assert stub.ModelInfer(request, timeout=60).raw_output_contents[0] == b"\x0a\0\0\0" + b"3.000000:1"
 
 
-def test_strings_that_json_cannot_carry_are_refused_as_json_only(server: Server) -> None:
-    tensor = {"name": "x", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": 5}}
-    for binary, status in ((True, 200), (False, 400)):
-        head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": binary}}).encode()
-        headers = {"Inference-Header-Content-Length": str(len(head))}
-        answer = call(server, "/v2/models/identity_bytes/infer", head + b"\x01\0\0\0\xff", headers)
-        # The model itself may refuse what is no text; then both ways say so.
-        assert answer.status in (status, 400), answer.body
+def test_strings_hold_any_bytes_and_json_says_which_it_cannot_carry(server: Server) -> None:
+    for text, as_json in ((b"\xff\xfe", 400), (b"a\0b", 200), (b"", 200)):
+        raw = struct.pack("<I", len(text)) + text
+        tensor = {"name": "x", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}
+        for binary, status in ((True, 200), (False, as_json)):
+            head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": binary}}).encode()
+            headers = {"Inference-Header-Content-Length": str(len(head))}
+            answer = call(server, "/v2/models/identity_bytes/infer", head + raw, headers)
+            assert answer.status == status, answer.body
+            if binary:
+                assert answer.body.endswith(raw)
+            elif status == 200:
+                assert answer.json["outputs"][0]["data"] == [text.decode()]
+            else:
+                assert "binary" in answer.error
 
 
 def test_embeddings_come_as_floats_and_as_base64(server: Server) -> None:

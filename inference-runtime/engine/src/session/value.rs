@@ -4,9 +4,9 @@ use bytemuck::allocation::pod_collect_to_vec;
 use bytemuck::{Pod, PodCastError, cast_slice, try_cast_slice};
 use bytes::Bytes;
 use half::{bf16, f16};
-use ort::value::{
-    DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, Utf8Data, ValueType,
-};
+use ort::value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, ValueType};
+
+use ort_ep_sys::session::{string_elements, string_tensor};
 
 use crate::api::{Data, Datatype, Error, Result, Tensor};
 
@@ -38,12 +38,9 @@ pub(super) fn datatype(element: TensorElementType) -> Option<Datatype> {
 /// One copy: the value owns aligned elements.
 pub(super) fn to_value(tensor: &Tensor) -> Result<DynValue> {
     match (&tensor.data, tensor.datatype) {
-        (Data::Strings(strings), Datatype::Bytes) => {
-            let strings: Vec<Text> = strings.iter().map(|s| Text(s.clone())).collect();
-            OrtTensor::from_string_array((tensor.shape.clone(), strings.as_slice()))
-                .map(|value| value.into_dyn())
-                .map_err(|e| Error::invalid(format!("a BYTES element cannot be handed to the model: {e}")))
-        }
+        (Data::Strings(strings), Datatype::Bytes) => string_tensor(&tensor.shape, strings)
+            .map(ort::value::Value::into_dyn)
+            .map_err(|e| Error::internal(format!("BYTES cannot be handed to the model: {e}"))),
         (Data::Fixed(bytes), Datatype::Bool) => value(
             &tensor.shape,
             bytes.iter().map(|&byte| byte != 0).collect::<Vec<bool>>(),
@@ -90,16 +87,6 @@ fn value<T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static>(
         })
 }
 
-/// A BYTES element: any bytes but NUL, which C strings cannot carry.
-#[derive(Clone)]
-struct Text(Bytes);
-
-impl Utf8Data for Text {
-    fn as_utf8_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 /// One copy out of the runtime's memory.
 pub(super) fn from_value(value: &DynValue, name: &str) -> Result<Tensor> {
     let failed = |e: ort::Error| Error::internal(format!("output `{name}` cannot be read: {e}"));
@@ -141,7 +128,7 @@ pub(super) fn from_value(value: &DynValue, name: &str) -> Result<Tensor> {
         Datatype::Fp32 => copy!(f32),
         Datatype::Fp64 => copy!(f64),
         Datatype::Bytes => {
-            let (_, strings) = value.try_extract_strings().map_err(failed)?;
+            let strings = string_elements(value).map_err(failed)?;
             Data::Strings(strings.into_iter().map(Bytes::from).collect())
         }
     };

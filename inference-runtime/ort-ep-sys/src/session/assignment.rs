@@ -5,6 +5,8 @@ use std::ptr;
 
 use ort::AsPointer;
 
+use super::check;
+
 /// Nodes that one provider runs together: one fused partition of a compiling provider, or one node of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssignedSubgraph {
@@ -80,9 +82,4 @@ fn text(get: impl FnOnce(*mut *const c_char) -> ort_sys::OrtStatusPtr) -> Result
     }
     // SAFETY: a getter that succeeded answers a NUL-terminated string that lives as long as the session.
     Ok(unsafe { CStr::from_ptr(out) }.to_string_lossy().into_owned())
-}
-
-fn check(status: ort_sys::OrtStatusPtr) -> Result<(), ort::Error> {
-    // SAFETY: the status comes from a call of the C API and is handed over exactly once.
-    unsafe { ort::Error::result_from_status(status) }
 }

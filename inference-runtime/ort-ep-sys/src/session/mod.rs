@@ -5,7 +5,14 @@
 mod assignment;
 mod device;
 mod heap;
+mod strings;
 
 pub use assignment::{AssignedNode, AssignedSubgraph, assignment};
 pub use device::device_metadata;
 pub use heap::release_unused_memory;
+pub use strings::{string_elements, string_tensor};
+
+fn check(status: ort_sys::OrtStatusPtr) -> Result<(), ort::Error> {
+    // SAFETY: the status comes from a call of the C API and is handed over exactly once.
+    unsafe { ort::Error::result_from_status(status) }
+}

@@ -5,8 +5,10 @@ Statuses: `claimed` every node ran on our provider · `claimed_constant` it did 
 it · `wrong` our fault.
 """
 
+import ctypes
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -15,13 +17,23 @@ import plugin
 from conformance.cases import Case, Value, all_cases, mismatch
 from conformance.survey import Outcome, serve
 
-# What numpy arrays can carry into and out of onnxruntime's Python interface.
+# What onnxruntime's Python interface carries as it is.
 CARRIED = {
     "float16",
     "float32",
     "float64",
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+}
+
+
+# Element types that numpy does not have: their bytes go in and come out as unsigned integers.
+AS_BYTES = {
+    "bfloat16": ("tensor(bfloat16)", np.uint16),
+    "float8_e4m3fn": ("tensor(float8e4m3fn)", np.uint8),
+    "float8_e4m3fnuz": ("tensor(float8e4m3fnuz)", np.uint8),
+    "float8_e5m2": ("tensor(float8e5m2)", np.uint8),
+    "float8_e5m2fnuz": ("tensor(float8e5m2fnuz)", np.uint8),
 }
 
 
@@ -53,14 +65,38 @@ def carried(value: Value) -> Value:
     array = np.asarray(value)
     if array.dtype.kind in "OUS":
         return array.astype(object)
-    if array.dtype.name not in CARRIED:
+    if array.dtype.name not in CARRIED and array.dtype.name not in AS_BYTES:
         raise NotCarriedError(f"a tensor of {array.dtype.name}")
     return array
 
 
 def run(made: ort.InferenceSession, inputs: list[Value]) -> list[Value]:
-    names = [i.name for i in made.get_inputs()]
-    return made.run(None, dict(zip(names, map(carried, inputs), strict=False)))
+    feeds = dict(zip([i.name for i in made.get_inputs()], map(carried, inputs), strict=False))
+    odd = {kind: np.dtype(getattr(ml_dtypes, name)) for name, (kind, _) in AS_BYTES.items()}
+    if not any(value.type in odd for value in (*made.get_inputs(), *made.get_outputs())):
+        return made.run(None, feeds)
+    values = {name: wrapped(value) for name, value in feeds.items()}
+    names = [output.name for output in made.get_outputs()]
+    given = made.run_with_ort_values(names, values)
+    return [unwrapped(value, odd) for value in given]
+
+
+def wrapped(value: Value) -> ort.OrtValue:
+    if not isinstance(value, np.ndarray):
+        raise NotCarriedError("a sequence beside a tensor that numpy does not have")
+    if value.dtype.name not in AS_BYTES:
+        return ort.OrtValue.ortvalue_from_numpy(value)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    as_bytes = np.ascontiguousarray(value).view(AS_BYTES[value.dtype.name][1])
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(as_bytes, kind)
+
+
+def unwrapped(value: ort.OrtValue, odd: dict[str, np.dtype]) -> Value:
+    if value.data_type() not in odd:
+        return value.numpy()
+    dtype, shape = odd[value.data_type()], value.shape()
+    content = ctypes.string_at(value.data_ptr(), int(np.prod(shape)) * dtype.itemsize)
+    return np.frombuffer(content, dtype=dtype).reshape(shape)
 
 
 def assigned(made: ort.InferenceSession) -> tuple[int, int]:

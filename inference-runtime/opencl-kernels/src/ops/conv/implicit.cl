@@ -7,6 +7,9 @@
 //
 // With the taps outside, whether a pixel lies inside the input is decided once per tap, not once per element: an item
 // fetches one column only, four channels of it.
+//
+// With more than one slice of k, a work-group sums one slice and stores the bare sums to Y[slice]...; join.cl of the
+// products does the rest.
 
 #define TILE 64
 #define STEP 16
@@ -35,14 +38,19 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void convolve_implicit
     __global const float *bias, __global const float *residual,
     const int4 channels /* groups, out per group, in per group, flags */, const int4 input /* H, W, -, images */,
     const int4 output /* H, W, pixels, columns */, const int4 window /* height, width, -, taps */,
-    const int4 stride /* H, W, dilation H, W */, const int4 before /* H, W, -, - */, const float act_p,
+    const int4 stride /* H, W, dilation H, W */, const int4 before /* H, W, slices, steps per slice */, const float act_p,
     const float act_q) {
     __local float4 tile_a[STEP * PITCH / 4];
     __local float4 tile_b[STEP * PITCH / 4];
     __local float *scalars_b = (__local float *)tile_b;
 
     const int groups = channels.x, rows = channels.y, depth = channels.z, flags = channels.w;
-    const int item = get_local_id(0), group = get_group_id(2);
+    const int slices = before.z, item = get_local_id(0);
+    // Counted down instead of divided: a quotient would live in vector registers, and with it all that follows from it.
+    int group = get_group_id(2), slice = 0;
+    for (; group >= groups; group -= groups) {
+        slice++;
+    }
     const int first_row = get_group_id(1) * TILE, first_column = get_group_id(0) * TILE;
     const int in_plane = input.x * input.y, pixels = output.z;
 
@@ -60,13 +68,20 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void convolve_implicit
     __global const float *a_line = weights + ((size_t)group * window.w * depth_padded + a_k) * rows_padded + a_row;
     __global const float *b_plane = x + ((size_t)(image * groups + group) * depth + b_k) * in_plane;
     const int a_step = STEP * rows_padded, b_step = STEP * in_plane;
-    int b_at = base_h * input.y + base_w;
 
     float4 c0 = (float4)(0.0f), c1 = c0, c2 = c0, c3 = c0;
     const int tx = item & 15, ty = item >> 4;
 
-    int tap_h = 0, tap_w = 0, c = 0;
-    bool inside = base_h >= 0 && base_h < input.x && base_w >= 0 && base_w < input.y;
+    // The slice's first step: a tap, and a channel within it.
+    const int steps_per_tap = depth_padded / STEP, first_step = slice * before.w;
+    const int last_step = min(window.w * steps_per_tap, first_step + before.w);
+    const int first_tap = steps_per_tap == 0 ? 0 : first_step / steps_per_tap;
+    int c = (first_step - first_tap * steps_per_tap) * STEP;
+    int tap_h = first_tap / window.y, tap_w = first_tap - tap_h * window.y;
+    a_line += (size_t)first_step * a_step;
+    const int first_h = base_h + tap_h * stride.z, first_w = base_w + tap_w * stride.w;
+    bool inside = first_h >= 0 && first_h < input.x && first_w >= 0 && first_w < input.y;
+    int b_at = first_h * input.y + first_w + c * in_plane;
 
     float4 a_next, b_next;
 #define FETCH()                                                                                              \
@@ -99,18 +114,17 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void convolve_implicit
             b_at = in_h * input.y + in_w;                                                                    \
         }                                                                                                    \
     }
-    const int steps = window.w * (depth_padded / STEP);
-    if (steps > 0) {
+    if (first_step < last_step) {
         FETCH()
     }
-    for (int step = 1; step <= steps; step++) {
+    for (int step = first_step + 1; step <= last_step; step++) {
         tile_a[a_k * (PITCH / 4) + (item & 15)] = a_next;
         scalars_b[b_k * PITCH + b_column] = b_next.x;
         scalars_b[(b_k + 1) * PITCH + b_column] = b_next.y;
         scalars_b[(b_k + 2) * PITCH + b_column] = b_next.z;
         scalars_b[(b_k + 3) * PITCH + b_column] = b_next.w;
         barrier(CLK_LOCAL_MEM_FENCE);
-        if (step < steps) {
+        if (step < last_step) {
             FETCH()
         }
 #pragma unroll
@@ -132,17 +146,21 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void convolve_implicit
     }
     const bool together = pixels % 4 == 0;
     const int image_stride = groups * rows * pixels;
+    y += (size_t)slice * image_stride * input.w;
 #define PLACE(j) ((min(out_column + j, last) / pixels) * image_stride + min(out_column + j, last) % pixels)
     const int4 place = (int4)(PLACE(0), PLACE(1), PLACE(2), PLACE(3));
 #define STORE_ROW(i, sum)                                                                                    \
     if (row + i < rows) {                                                                                    \
         const size_t plane = ((size_t)group * rows + row + i) * pixels;                                      \
-        float4 v = sum + (flags & FLAG_BIAS ? bias[group * rows + row + i] : 0.0f);                          \
-        if (flags & FLAG_RESIDUAL) {                                                                         \
-            __global const float *r = residual + plane;                                                      \
-            v += (float4)(r[place.x], r[place.y], r[place.z], r[place.w]);                                   \
+        float4 v = sum;                                                                                      \
+        if (slices == 1) {                                                                                   \
+            v += flags & FLAG_BIAS ? bias[group * rows + row + i] : 0.0f;                                    \
+            if (flags & FLAG_RESIDUAL) {                                                                     \
+                __global const float *r = residual + plane;                                                  \
+                v += (float4)(r[place.x], r[place.y], r[place.z], r[place.w]);                               \
+            }                                                                                                \
+            v = activate(v, act_p, act_q);                                                                   \
         }                                                                                                    \
-        v = activate(v, act_p, act_q);                                                                       \
         if (together) {                                                                                      \
             vstore4(v, 0, y + plane + place.x);                                                              \
         } else {                                                                                             \

@@ -1,8 +1,9 @@
 //! Launches `convolve_implicit`: convolutions over one or two spatial axes on GPUs.
 
 use super::launch::{ConvArguments, int4};
-use super::operator::{Conv, Geometry, W, X};
+use super::operator::{BIAS, Conv, Geometry, RESIDUAL, W, X};
 use super::window::three;
+use crate::ops::matmul::Slices;
 use crate::ops::operator::Reason;
 use crate::plan::{Arg, Emitter, Launch, Source};
 use crate::tensor::HostTensor;
@@ -39,6 +40,17 @@ pub(super) fn emit(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) 
         activation: [act_p, act_q],
     } = ConvArguments::new(conv, &x, emitter);
     let columns = geometry.images * geometry.pixels();
+    let tiles = columns.div_ceil(TILE) * geometry.rows.div_ceil(TILE) * geometry.groups;
+    let steps = geometry.taps() * geometry.depth.div_ceil(STEP);
+    let slices = Slices::choose(emitter.device(), tiles, steps);
+    // As a product, the same output has a row per channel and a column per pixel.
+    let product = conv.product(
+        geometry,
+        emitter.input(BIAS).is_some(),
+        emitter.input(RESIDUAL).is_some(),
+    );
+    let partial = slices.scratch(&product, emitter);
+    let y = partial.clone().unwrap_or(y);
     let args = vec![
         x,
         weights,
@@ -50,7 +62,7 @@ pub(super) fn emit(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) 
         int4(h.output, w.output, geometry.pixels(), columns)?,
         int4(h.kernel, w.kernel, 0, geometry.taps())?,
         int4(h.stride, w.stride, h.dilation, w.dilation)?,
-        int4(h.before, w.before, 0, 0)?,
+        int4(h.before, w.before, slices.count, slices.steps)?,
         Arg::F32(act_p),
         Arg::F32(act_q),
     ];
@@ -62,11 +74,14 @@ pub(super) fn emit(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) 
         global: [
             columns.div_ceil(TILE) * 256,
             geometry.rows.div_ceil(TILE),
-            geometry.groups,
+            geometry.groups * slices.count,
         ],
         local: [256, 1, 1],
     });
-    Ok(())
+    match partial {
+        Some(partial) => slices.join(&product, partial, emitter),
+        None => Ok(()),
+    }
 }
 
 /// The weights as `[group][tap][in][out]`, padded with zeros to whole steps of input channels and whole vectors of output

@@ -142,8 +142,9 @@ impl Conv {
         })
     }
 
-    /// A window of one element that visits every pixel: a matrix product per image and group.
-    fn product(&self, geometry: &Geometry, bias: bool, residual: bool) -> Product {
+    /// A window of one element that visits every pixel: a matrix product per image and group. For larger windows, what
+    /// it says of the output, bias and residual still holds.
+    pub(super) fn product(&self, geometry: &Geometry, bias: bool, residual: bool) -> Product {
         let Geometry {
             images,
             groups,

@@ -222,6 +222,31 @@ fn bias_residual_and_activation_end_every_kernel() {
 }
 
 #[test]
+fn deep_and_small_layers_are_cut_into_slices_and_joined() {
+    // 36 steps in one tile of each group: cut on any device, in the middle of a tap.
+    for layer in [
+        Layer::new(64, &[7, 7], 40, 3).pads(1, 1),
+        Layer::new(60, &[5, 4], 33, 3).pads(1, 1).images(3),
+        Layer::new(100, &[6, 6], 40, 3).groups(2).stride(2).pads(1, 1),
+    ] {
+        let mut output = layer.x();
+        output[1] = layer.out;
+        for extent in &mut output[2..] {
+            *extent = (*extent + 2 - 3) / layer.stride + 1;
+        }
+        layer
+            .attributes(Case::fused("ConvEpilogue"))
+            .attr("activation", Attribute::String("Relu".to_owned()))
+            .input(tensor(&layer.x(), 1))
+            .constant(tensor(&layer.w(), 2))
+            .constant(tensor(&[layer.out], 3))
+            .input(tensor(&output, 4))
+            .within(5e-5, 1e-5)
+            .check_as(DeviceKind::Gpu);
+    }
+}
+
+#[test]
 fn empty_batches_and_empty_sums_are_allowed() {
     both(&Layer::new(3, &[5, 5], 4, 3).images(0).case());
     for kernel in [1, 3] {

@@ -4,7 +4,7 @@
 //!
 //! | kernel | where |
 //! |---|---|
-//! | `tiled` | GPU: 64 × 64 tiles through local memory |
+//! | `tiled` | GPU: 64 × 64 tiles through local memory; k cut into `slices` where tiles are few |
 //! | `skinny` | GPU: at most 8 rows, bound by reading the right operand once |
 //! | `panels` | CPU runtimes: 8 × 32 blocks in vector registers, right operand packed |
 //!
@@ -19,6 +19,7 @@ mod panels;
 mod product;
 mod reference;
 mod skinny;
+mod slices;
 mod tiled;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub(super) use activation::{ACTIVATION_ATTRIBUTES, Activation};
 pub(super) use attributes::refuse_unknown;
 pub(super) use product::{Matrix, Product, countable, int};
 pub(super) use reference::coordinates;
+pub(super) use slices::Slices;
 
 /// What this family lowers.
 pub(super) const OPERATORS: &[Registration] = &[

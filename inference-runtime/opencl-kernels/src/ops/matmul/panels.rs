@@ -1,7 +1,8 @@
 //! Launches `multiply_panels`: products on CPU runtimes.
 
 use super::batch::Batch;
-use super::product::{KERNEL_BATCH_AXES, Matrix, Product, int, int4};
+use super::product::{KERNEL_BATCH_AXES, Launching, Matrix, Product, int, int4};
+use super::slices::Slices;
 use crate::ops::operator::Reason;
 use crate::plan::{Arg, Emitter, Launch, Source};
 use crate::tensor::HostTensor;
@@ -54,9 +55,17 @@ pub(super) fn emit(product: &Product, emitter: &mut Emitter<'_>) -> Result<(), R
     let (offsets, batch) = product.merged_batch().split(KERNEL_BATCH_AXES);
     let per_launch: usize = batch.extents.iter().product();
     for (i, [a, b, bias, residual]) in offsets.into_iter().enumerate() {
-        let base = [a, b, i * per_launch * product.m * product.n, bias, residual];
-        let flags = order | right.flags;
-        let args = product.arguments(emitter, right.buffer.clone(), (right.row, 1), flags, &batch, base)?;
+        let launching = Launching {
+            left: emitter.read(product.a.input),
+            right: right.buffer.clone(),
+            target: emitter.write(0),
+            right_strides: (right.row, 1),
+            flags: order | right.flags,
+            batch: &batch,
+            base: [a, b, i * per_launch * product.m * product.n, bias, residual],
+            slices: Slices::NONE,
+        };
+        let args = product.arguments(emitter, launching)?;
         emitter.launch(Launch {
             source: SOURCE,
             kernel: "multiply_panels",

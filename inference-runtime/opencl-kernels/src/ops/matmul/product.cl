@@ -5,7 +5,7 @@
 //   shape    M, N, K, flags (FLAG_*), A's row and column stride, B's row and column stride (elements)
 //   addends  bias' row and column stride, the residual's row and column stride; a column stride is 0 or 1
 //   batch    extents of up to four batch axes, outermost first; then each operand's stride along them
-//   base     first element of A, B, C, bias, residual
+//   base     first element of A, B, C, bias, residual; slices of k, steps per slice, batches
 #define PRODUCT_ARGUMENTS                                                                                    \
     __global const float *restrict a, __global const float *restrict b, __global float *restrict c,          \
         __global const float *bias, __global const float *residual, const int8 shape, const int8 addends,    \

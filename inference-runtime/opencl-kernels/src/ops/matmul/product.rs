@@ -3,6 +3,7 @@
 
 use super::activation::Activation;
 use super::batch::Batch;
+use super::slices::Slices;
 use super::{panels, skinny, tiled};
 use crate::ops::operator::Reason;
 use crate::plan::{Arg, Emitter};
@@ -113,29 +114,33 @@ impl Product {
         .merged()
     }
 
-    /// The kernel arguments after the shape (`PRODUCT_ARGUMENTS` in `product.cl`) around what a launcher decides:
-    /// where B lies, with which strides, and the flags.
+    /// The kernel arguments (`PRODUCT_ARGUMENTS` in `product.cl`).
     pub(super) fn arguments(
         &self,
         emitter: &mut Emitter<'_>,
-        b: Arg,
-        (b_row, b_column): (usize, usize),
-        flags: i32,
-        batch: &ProductBatch,
-        base: [usize; 5],
+        launching: Launching<'_>,
     ) -> Result<Vec<Arg>, Reason> {
-        let a = emitter.read(self.a.input);
+        let Launching {
+            left,
+            right,
+            target,
+            right_strides,
+            flags,
+            batch,
+            base,
+            slices,
+        } = launching;
         // An absent operand needs some buffer; the flags keep the kernel from reading it.
-        let mut addend = |matrix: Option<&Matrix>| matrix.map_or(a.clone(), |m| emitter.read(m.input));
+        let mut addend = |matrix: Option<&Matrix>| matrix.map_or(left.clone(), |m| emitter.read(m.input));
         let (bias, residual) = (addend(self.bias.as_ref()), addend(self.residual.as_ref()));
         let flags = flags | i32::from(self.bias.is_some()) | (i32::from(self.residual.is_some()) << 1);
         let line = |matrix: Option<&Matrix>| matrix.map_or((0, 0), |m| (m.row, m.column));
         let (bias_line, residual_line) = (line(self.bias.as_ref()), line(self.residual.as_ref()));
         let [act_p, act_q] = self.activation.parameters();
         Ok(vec![
-            a,
-            b,
-            emitter.write(0),
+            left,
+            right,
+            target,
             bias,
             residual,
             Arg::Int8([
@@ -145,8 +150,8 @@ impl Product {
                 flags,
                 int(self.a.row)?,
                 int(self.a.column)?,
-                int(b_row)?,
-                int(b_column)?,
+                int(right_strides.0)?,
+                int(right_strides.1)?,
             ]),
             Arg::Int8([
                 int(bias_line.0)?,
@@ -169,9 +174,9 @@ impl Product {
                 int(base[2])?,
                 int(base[3])?,
                 int(base[4])?,
-                0,
-                0,
-                0,
+                int(slices.count)?,
+                int(slices.steps)?,
+                int(batch.extents.iter().product())?,
             ]),
             Arg::F32(self.alpha),
             Arg::F32(self.beta),
@@ -179,6 +184,26 @@ impl Product {
             Arg::F32(act_q),
         ])
     }
+}
+
+/// What a launcher decides about a launch.
+pub(super) struct Launching<'b> {
+    /// A.
+    pub left: Arg,
+    /// B, as it lies or repacked.
+    pub right: Arg,
+    /// C.
+    pub target: Arg,
+    /// Row and column strides of B.
+    pub right_strides: (usize, usize),
+    /// `FLAG_IN_PLACE`, `FLAG_COLUMNS_FIRST`
+    pub flags: i32,
+    /// The batch axes of this launch.
+    pub batch: &'b ProductBatch,
+    /// First element of A, B, C, bias and residual.
+    pub base: [usize; 5],
+    /// How k is cut.
+    pub slices: Slices,
 }
 
 /// A float32 output of this shape, if kernels can count its elements.

@@ -1,6 +1,7 @@
 //! Launches `multiply_skinny`: products with few rows on GPUs.
 
-use super::product::{KERNEL_BATCH_AXES, Product};
+use super::product::{KERNEL_BATCH_AXES, Launching, Product};
+use super::slices::Slices;
 use crate::ops::operator::Reason;
 use crate::plan::{Emitter, Launch, Source};
 
@@ -26,9 +27,17 @@ pub(super) fn emit(product: &Product, emitter: &mut Emitter<'_>) -> Result<(), R
     let per_launch: usize = batch.extents.iter().product();
     for (i, [a, b, bias, residual]) in offsets.into_iter().enumerate() {
         let c = i * per_launch * product.m * product.n;
-        let right = emitter.read(product.b.input);
-        let strides = (product.b.row, product.b.column);
-        let args = product.arguments(emitter, right, strides, 0, &batch, [a, b, c, bias, residual])?;
+        let launching = Launching {
+            left: emitter.read(product.a.input),
+            right: emitter.read(product.b.input),
+            target: emitter.write(0),
+            right_strides: (product.b.row, product.b.column),
+            flags: 0,
+            batch: &batch,
+            base: [a, b, c, bias, residual],
+            slices: Slices::NONE,
+        };
+        let args = product.arguments(emitter, launching)?;
         emitter.launch(Launch {
             source: SOURCE,
             kernel: "multiply_skinny",

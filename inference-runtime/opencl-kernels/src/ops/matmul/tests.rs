@@ -1,10 +1,13 @@
 //! Device against reference, for the kernels of both kinds of device.
 
+use std::sync::Arc;
+
 use super::activation::Activation;
 use crate::ir::Attribute;
-use crate::runtime::DeviceKind;
+use crate::program::{CompileOptions, Program};
+use crate::runtime::{DeviceKind, Executor, InputView};
 use crate::tensor::{DType, HostTensor};
-use crate::testing::{Case, tensor};
+use crate::testing::{Case, device_as, tensor};
 
 const KINDS: [DeviceKind; 2] = [DeviceKind::Cpu, DeviceKind::Gpu];
 
@@ -242,6 +245,32 @@ fn activations_are_accurate_far_from_zero_and_keep_nan() {
                 .within(2e-6, 2e-6);
             with(case, attributes.clone()).check_as(kind);
         }
+    }
+}
+
+/// The kernels that a GPU runs for a case.
+fn kernels(case: &Case) -> Vec<&'static str> {
+    let (graph, tensors) = case.graph(false);
+    let program = Program::compile(graph, &CompileOptions { fuse: false }).unwrap();
+    let mut executor = Executor::new(device_as(DeviceKind::Gpu), Arc::new(program)).unwrap();
+    let inputs: Vec<_> = tensors.iter().map(InputView::from).collect();
+    let steps = executor.profile(&inputs).unwrap();
+    steps.into_iter().map(|step| step.kernel).collect()
+}
+
+#[test]
+fn few_tiles_and_a_long_sum_are_cut_into_slices_and_joined() {
+    for (batch, m, n) in [(1, 20, 37), (1, 64, 64), (2, 9, 30)] {
+        let case = Case::fused("MatMulEpilogue")
+            .attr("activation", Attribute::String("Relu".to_owned()))
+            .attr("alpha", Attribute::Float(0.5))
+            .input(tensor(&[batch, m, 700], 1))
+            .input(tensor(&[batch, 700, n], 2))
+            .input(tensor(&[n], 3))
+            .input(tensor(&[batch, m, 1], 4))
+            .within(2e-5, 1e-5);
+        assert_eq!(kernels(&case), ["multiply_tiled", "join_slices"]);
+        case.check_as(DeviceKind::Gpu);
     }
 }
 

@@ -8,6 +8,9 @@
 //
 // The next 16 k are fetched into registers while this 16 are multiplied. Either operand may be transposed: the four
 // elements that an item fetches lie along whichever axis is contiguous.
+//
+// With more than one slice of k, a work-group sums one slice and stores the bare sums to C[slice][z][row][column];
+// join.cl does the rest.
 
 #define TILE 64
 #define STEP 16
@@ -30,13 +33,19 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void multiply_tiled(PR
     __local float4 tile_b[STEP * PITCH / 4];
     __local float *scalars_a = (__local float *)tile_a, *scalars_b = (__local float *)tile_b;
 
-    const int M = shape.s0, N = shape.s1, K = shape.s2, flags = shape.s3;
+    const int M = shape.s0, N = shape.s1, flags = shape.s3;
     const int item = get_local_id(0);
     const int first_row = get_group_id(1) * TILE, first_column = get_group_id(0) * TILE;
-    const int z = get_group_id(2);
+    // Counted down instead of divided: a quotient would live in vector registers, and with it all that follows from it.
+    const int slices = base.s5, batches = base.s7;
+    int z = get_group_id(2), slice = 0;
+    for (; z >= batches; z -= batches) {
+        slice++;
+    }
+    const int first_k = slice * base.s6 * STEP, K = min(shape.s2, first_k + base.s6 * STEP);
     a += base.s0 + batch_offset(z, batch, a_batch);
     b += base.s1 + batch_offset(z, batch, b_batch);
-    c += base.s2 + (size_t)z * M * N;
+    c += base.s2 + ((size_t)slice * batches + z) * M * N;
     bias += base.s3 + batch_offset(z, batch, bias_batch);
     residual += base.s4 + batch_offset(z, batch, residual_batch);
 
@@ -49,8 +58,8 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void multiply_tiled(PR
     const int a_rows = M - first_row - a_row, b_columns = N - first_column - b_column;
     const int a_line_step = a_along_k ? shape.s5 : shape.s4, b_line_step = b_along_k ? shape.s6 : shape.s7;
     const int a_advance = STEP * shape.s5, b_advance = STEP * shape.s6;
-    __global const float *a_line = a + (size_t)a_from * shape.s4 + (size_t)a_k * shape.s5;
-    __global const float *b_line = b + (size_t)b_from * shape.s7 + (size_t)b_k * shape.s6;
+    __global const float *a_line = a + (size_t)a_from * shape.s4 + (size_t)(first_k + a_k) * shape.s5;
+    __global const float *b_line = b + (size_t)b_from * shape.s7 + (size_t)(first_k + b_k) * shape.s6;
     // Whether all lines of a whole step are four contiguous elements: the same for all items, so a cheap branch.
     const bool a_whole = a_line_step == 1 && (a_along_k || first_row + TILE <= M);
     const bool b_whole = b_line_step == 1 && (b_along_k || first_column + TILE <= N);
@@ -78,8 +87,8 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void multiply_tiled(PR
     }
 
     float4 a_next, b_next;
-    FETCH(0)
-    for (int k0 = 0; k0 < K; k0 += STEP) {
+    FETCH(first_k)
+    for (int k0 = first_k; k0 < K; k0 += STEP) {
         if (a_along_k) {
             scalars_a[a_k * PITCH + a_row] = a_next.x;
             scalars_a[(a_k + 1) * PITCH + a_row] = a_next.y;
@@ -117,9 +126,12 @@ __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void multiply_tiled(PR
     }
 #define STORE_ROW(i, sum)                                                                                    \
     if (row + i < M) {                                                                                       \
-        store_lanes(finish(sum, row + i, column, count, bias, residual, addends, flags, alpha, beta, act_p,  \
-                           act_q),                                                                           \
-                    c + (size_t)(row + i) * N + column, count);                                              \
+        float4 y = sum;                                                                                      \
+        if (slices == 1) {                                                                                   \
+            y = finish(sum, row + i, column, count, bias, residual, addends, flags, alpha, beta, act_p,      \
+                       act_q);                                                                               \
+        }                                                                                                    \
+        store_lanes(y, c + (size_t)(row + i) * N + column, count);                                           \
     }
     STORE_ROW(0, c0)
     STORE_ROW(1, c1)

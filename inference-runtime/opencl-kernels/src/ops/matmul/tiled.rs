@@ -1,6 +1,7 @@
 //! Launches `multiply_tiled`: products with more than a few rows on GPUs.
 
-use super::product::{KERNEL_BATCH_AXES, Product};
+use super::product::{KERNEL_BATCH_AXES, Launching, Product};
+use super::slices::Slices;
 use crate::ops::operator::Reason;
 use crate::plan::{Emitter, Launch, Source};
 
@@ -17,14 +18,33 @@ const SOURCE: Source = Source {
 /// Rows and columns of C per work-group.
 const TILE: usize = 64;
 
+/// k per step of the kernel.
+const STEP: usize = 16;
+
 pub(super) fn emit(product: &Product, emitter: &mut Emitter<'_>) -> Result<(), Reason> {
     let (offsets, batch) = product.merged_batch().split(KERNEL_BATCH_AXES);
     let per_launch: usize = batch.extents.iter().product();
+    let tiles = product.m.div_ceil(TILE) * product.n.div_ceil(TILE);
+    let steps = product.k.div_ceil(STEP);
+    let slices = match offsets.len() {
+        1 => Slices::choose(emitter.device(), tiles * per_launch, steps),
+        _ => Slices { count: 1, steps },
+    };
+    let partial = slices.scratch(product, emitter);
     for (i, [a, b, bias, residual]) in offsets.into_iter().enumerate() {
         let c = i * per_launch * product.m * product.n;
-        let right = emitter.read(product.b.input);
-        let strides = (product.b.row, product.b.column);
-        let args = product.arguments(emitter, right, strides, 0, &batch, [a, b, c, bias, residual])?;
+        let target = partial.clone().unwrap_or_else(|| emitter.write(0));
+        let launching = Launching {
+            left: emitter.read(product.a.input),
+            right: emitter.read(product.b.input),
+            target,
+            right_strides: (product.b.row, product.b.column),
+            flags: 0,
+            batch: &batch,
+            base: [a, b, c, bias, residual],
+            slices,
+        };
+        let args = product.arguments(emitter, launching)?;
         emitter.launch(Launch {
             source: SOURCE,
             kernel: "multiply_tiled",
@@ -33,10 +53,13 @@ pub(super) fn emit(product: &Product, emitter: &mut Emitter<'_>) -> Result<(), R
             global: [
                 product.n.div_ceil(TILE) * 256,
                 product.m.div_ceil(TILE),
-                per_launch,
+                per_launch * slices.count,
             ],
             local: [256, 1, 1],
         });
     }
-    Ok(())
+    match partial {
+        Some(partial) => slices.join(product, partial, emitter),
+        None => Ok(()),
+    }
 }

@@ -123,6 +123,17 @@ impl Programs {
     }
 }
 
+/// Builds this text, behind the prelude, as the program of that name.
+pub(super) fn compile(
+    context: &DeviceContext,
+    name: &'static str,
+    text: &str,
+    options: &[String],
+) -> Result<BuiltProgram> {
+    let text = format!("{PRELUDE}\n#line 1 \"{name}\"\n{text}");
+    from_source(context, name, &text, &format!("{STANDARD} {}", options.join(" ")))
+}
+
 fn from_source(
     context: &DeviceContext,
     name: &'static str,

@@ -11,7 +11,7 @@ MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build model test test-rust test-python wheel operators bench generate check fmt lint tidy deny clean
+.PHONY: help run build model test test-rust test-python wheel operators bench gates generate check fmt lint tidy deny clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ operators: setup-test build ## write docs/operators.md: which operators run on O
 
 bench: setup-test build $(MODEL) ## OpenCL against the CPU on this machine, and our cost per run
 	$(PYTHON) tests/acceptance/bench.py
+
+gates: ## compile every kernel with the RX 580's driver (no card needed; as root)
+	cargo run --release --locked -p xtask -- kernel-gate
 
 generate: ## write the generated code anew
 	cargo run --release --locked -p xtask -- generate

@@ -1,6 +1,7 @@
 //! Commands that are too long for the Makefile: `generate` writes code that is committed, `tidy` checks the house rules
-//! that no linter knows.
+//! that no linter knows, `kernel-gate` compiles our kernels for the card.
 
+mod gate;
 mod generate;
 mod tidy;
 
@@ -24,6 +25,8 @@ enum Command {
     },
     /// Check paths in ARCHITECTURE.md, file lengths, crate edges and headers of generated files.
     Tidy,
+    /// Compile every kernel with the RX 580's driver, no card needed; write the figures; fail on spills or scratch.
+    KernelGate,
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn run() -> Result<()> {
     match Command::parse() {
         Command::Generate { check, descriptors } => generate::run(&root, check, descriptors.as_deref()),
         Command::Tidy => tidy::run(&root),
+        Command::KernelGate => gate::run(&root),
     }
 }
 

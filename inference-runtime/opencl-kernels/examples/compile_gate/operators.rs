@@ -114,7 +114,6 @@ fn cases(registration: &Registration) -> Vec<Case> {
             let case = |length| {
                 node()
                     .attr("scale", Attribute::Float(0.5))
-                    .attr("axis", Attribute::Int(-1))
                     .input(zeros(DType::F32, &[2, 4, 8, length]))
             };
             let masked = |length| case(length).input(zeros(DType::F32, &[2, 1, 1, length]));

@@ -12,18 +12,15 @@
 
 #define IS_MINUS_ONE(b) ((FIRST)-1 < (FIRST)0 && (b) == (FIRST)-1)
 
-// A divisor that neither traps by itself nor by overflow of the smallest integer.
-#define HARMLESS(b) ((b) == 0 || IS_MINUS_ONE(b) ? (FIRST)1 : (b))
-
 #define ADD(a, b) ((a) + (b))
 #define SUB(a, b) ((a) - (b))
 #define MUL(a, b) ((a) * (b))
 #define DIV(a, b) ((a) / (b))
-#define DIV_INTEGER(a, b) ((b) == 0 ? 0 : IS_MINUS_ONE(b) ? -(a) : (a) / HARMLESS(b))
+#define DIV_INTEGER(a, b) quotient(a, b)
 #define POW(a, b) pow(a, (float)(b))
 #define POW_INTEGER(a, b) power(a, b)
 #define FMOD(a, b) fmod(a, b)
-#define FMOD_INTEGER(a, b) ((b) == 0 ? 0 : (a) % HARMLESS(b))
+#define FMOD_INTEGER(a, b) remainder_of(a, b)
 #define FLOOR_MOD(a, b) floor_mod(a, b)
 #define FLOOR_MOD_INTEGER(a, b) floor_mod_integer(a, b)
 #define PRELU(a, b) ((a) < 0 ? (a) * (b) : (a))
@@ -48,6 +45,23 @@
 #define SHIFT_RIGHT(a, b) ((b) >= 8 * sizeof(FIRST) ? 0 : (a) >> (b))
 
 #ifdef INTEGERS
+
+// A divisor that neither traps by itself nor by overflow of the smallest integer: 1 in place of 0 and -1. Made of bits
+// and used in no branch, because CPU compilers compute both sides of one and know what its condition rules out.
+inline FIRST harmless(SECOND b) {
+    const FIRST bad = -(FIRST)(b == 0 || IS_MINUS_ONE(b));
+    return (FIRST)((bad & 1) | (~bad & (FIRST)b));
+}
+
+inline FIRST quotient(FIRST a, SECOND b) {
+    const FIRST q = a / harmless(b);
+    return b == 0 ? (FIRST)0 : IS_MINUS_ONE(b) ? (FIRST)-a : q;
+}
+
+inline FIRST remainder_of(FIRST a, SECOND b) {
+    const FIRST r = a % harmless(b);
+    return b == 0 ? (FIRST)0 : r;
+}
 
 // a^b by squaring; a negative power is a fraction, of which truncation leaves something for 1 and -1 only.
 inline FIRST power(FIRST a, SECOND b) {

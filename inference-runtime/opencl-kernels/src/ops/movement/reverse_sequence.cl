@@ -18,17 +18,18 @@ __kernel void reverse_sequence(__global const ELEMENT *source, __global ELEMENT 
     }
     const uint line = divide(id, inner_magic, inner_shift);
     const int at_inner = (int)id - (int)line * inner;
-    int at_outer = (int)divide(line, middle_magic, middle_shift);
-    int at_middle = (int)line - at_outer * middle;
+    const int at_outer = (int)divide(line, middle_magic, middle_shift);
+    const int at_middle = (int)line - at_outer * middle;
 
     const long length = sequence_lengths[time_is_outer ? at_middle : at_outer];
     if (length < 0 || length > time) {
         report_fault(fault, code, length);
     }
     const int reversed = (int)clamp(length, (long)0, (long)time);
-    int *at_time = time_is_outer ? &at_outer : &at_middle;
-    if (*at_time < reversed) {
-        *at_time = reversed - 1 - *at_time;
-    }
-    target[id] = source[(at_outer * middle + at_middle) * inner + at_inner];
+    // Not through a pointer to either of them: that would put both into memory.
+    const int at_time = time_is_outer ? at_outer : at_middle;
+    const int from = at_time < reversed ? reversed - 1 - at_time : at_time;
+    const int from_outer = time_is_outer ? from : at_outer;
+    const int from_middle = time_is_outer ? at_middle : from;
+    target[id] = source[(from_outer * middle + from_middle) * inner + at_inner];
 }

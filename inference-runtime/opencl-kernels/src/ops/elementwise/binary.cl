@@ -20,7 +20,7 @@
 #define POW(a, b) pow(a, (float)(b))
 #define POW_INTEGER(a, b) power(a, b)
 #define FMOD(a, b) fmod(a, b)
-#define FMOD_INTEGER(a, b) remainder_of(a, b)
+#define FMOD_INTEGER(a, b) truncated_remainder(a, b)
 #define FLOOR_MOD(a, b) floor_mod(a, b)
 #define FLOOR_MOD_INTEGER(a, b) floor_mod_integer(a, b)
 #define PRELU(a, b) ((a) < 0 ? (a) * (b) : (a))
@@ -46,21 +46,30 @@
 
 #ifdef INTEGERS
 
-// A divisor that neither traps by itself nor by overflow of the smallest integer: 1 in place of 0 and -1. Made of bits
-// and used in no branch, because CPU compilers compute both sides of one and know what its condition rules out.
-inline FIRST harmless(SECOND b) {
-    const FIRST bad = -(FIRST)(b == 0 || IS_MINUS_ONE(b));
-    return (FIRST)((bad & 1) | (~bad & (FIRST)b));
-}
+// Integers divide by their magnitudes, because an unsigned division by anything but 0 cannot trap: a signed one
+// overflows for the smallest integer and -1, and CPU compilers compute the untaken side of a branch around it.
+#define BITS_char uint
+#define BITS_short uint
+#define BITS_int uint
+#define BITS_long ulong
+#define BITS_uchar uint
+#define BITS_ushort uint
+#define BITS_uint uint
+#define BITS_ulong ulong
+#define BITS_OF(type) BITS_##type
+#define BITS(type) BITS_OF(type)
+#define MAGNITUDE(x) ((x) < 0 ? 0 - (BITS(FIRST))(x) : (BITS(FIRST))(x))
+#define DIVISOR(b) ((b) == 0 ? 1 : MAGNITUDE(b))
 
 inline FIRST quotient(FIRST a, SECOND b) {
-    const FIRST q = a / harmless(b);
-    return b == 0 ? (FIRST)0 : IS_MINUS_ONE(b) ? (FIRST)-a : q;
+    const BITS(FIRST) magnitude = MAGNITUDE(a) / DIVISOR(b);
+    return b == 0 ? (FIRST)0 : (FIRST)((a < 0) != (b < 0) ? 0 - magnitude : magnitude);
 }
 
-inline FIRST remainder_of(FIRST a, SECOND b) {
-    const FIRST r = a % harmless(b);
-    return b == 0 ? (FIRST)0 : r;
+// The remainder with the dividend's sign.
+inline FIRST truncated_remainder(FIRST a, SECOND b) {
+    const BITS(FIRST) magnitude = MAGNITUDE(a) % DIVISOR(b);
+    return (FIRST)(a < 0 ? 0 - magnitude : magnitude);
 }
 
 // a^b by squaring; a negative power is a fraction, of which truncation leaves something for 1 and -1 only.

@@ -76,11 +76,11 @@ impl BatchNorm {
             let known = |i: usize| emitter.input(i).and_then(|input| input.known.cloned());
             let parameters: Option<Vec<HostTensor>> = (1..5).map(known).collect();
             let parameters = parameters.ok_or("a constant has no value")?;
-            let [scale, bias, mean, variance] = [0, 1, 2, 3].map(|i| &parameters[i]);
-            let (factors, shifts) = self.fold([scale, bias, mean, variance])?;
+            let parameters: [&HostTensor; 4] = std::array::from_fn(|i| &parameters[i]);
+            let fold = || self.fold(parameters).expect("lowering has required float32");
             return Ok([
-                emitter.constant("factor", || float_tensor([channels], factors)),
-                emitter.constant("shift", || float_tensor([channels], shifts)),
+                emitter.constant("factor", || float_tensor([channels], fold().0)),
+                emitter.constant("shift", || float_tensor([channels], fold().1)),
             ]);
         }
         let bytes = channels * DType::F32.size();

@@ -18,21 +18,6 @@
 #define FLAG_BIAS 1
 #define FLAG_RESIDUAL 2
 
-// repacked[group][tap][in][out] from W[group][out][in][tap], `in` padded with zeros to a multiple of 16 and `out` to one
-// of 4, so that the product below reads weights without a check. Used where the weights are not constant.
-__kernel void repack_weights(__global const float *weights, __global float *repacked,
-                             const int4 shape /* groups, out, in, taps */) {
-    const int out = get_global_id(0), in = get_global_id(1), z = get_global_id(2);
-    const int outs = (shape.y + 3) / 4 * 4, ins = (shape.z + STEP - 1) / STEP * STEP;
-    if (out >= outs || in >= ins) {
-        return;
-    }
-    const int group = z / shape.w, tap = z - group * shape.w;
-    const bool padding = out >= shape.y || in >= shape.z;
-    repacked[((size_t)z * ins + in) * outs + out] =
-        padding ? 0.0f : weights[(((size_t)group * shape.y + out) * shape.z + in) * shape.w + tap];
-}
-
 __kernel __attribute__((reqd_work_group_size(256, 1, 1))) void convolve_implicit(
     __global const float *restrict x, __global const float *restrict weights, __global float *restrict y,
     __global const float *bias, __global const float *residual,

@@ -17,6 +17,11 @@ const SOURCE: Source = Source {
     ),
 };
 
+const REPACK: Source = Source {
+    name: "repack_weights.cl",
+    text: include_str!("repack.cl"),
+};
+
 /// Rows and columns per work-group.
 const TILE: usize = 64;
 
@@ -117,9 +122,9 @@ fn repacked(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) -> Resu
     let target = emitter.scratch(elements * size_of::<f32>());
     let weights = emitter.read(W);
     emitter.launch(Launch {
-        source: SOURCE,
+        source: REPACK,
         kernel: "repack_weights",
-        options: vec![conv.activation.option()],
+        options: Vec::new(),
         args: vec![weights, target.clone(), int4(groups, rows, depth, taps)?],
         global: [outs.next_multiple_of(64), ins, groups * taps],
         local: [64, 1, 1],

@@ -12,9 +12,13 @@ const SOURCE: Source = Source {
         "#define REAL float16\n#define LANES 16\n#define LOAD vload16\n#define STORE vstore16\n",
         include_str!("../matmul/epilogue.cl"),
         include_str!("../matmul/block.cl"),
-        include_str!("phases.cl"),
         include_str!("taps.cl"),
     ),
+};
+
+const PLACE: Source = Source {
+    name: "place_phases.cl",
+    text: include_str!("phases.cl"),
 };
 
 /// `MOST_TAPS` in `taps.cl`.
@@ -49,12 +53,11 @@ pub(super) fn emit(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) 
     let slack = BLOCK.1;
     let placed = emitter.scratch((planes * per_plane + slack) * size_of::<f32>());
     let x = emitter.read(X);
-    let options = vec![conv.activation.option()];
     if planes > 0 {
         emitter.launch(Launch {
-            source: SOURCE,
+            source: PLACE,
             kernel: "place_phases",
-            options: options.clone(),
+            options: Vec::new(),
             args: vec![
                 x,
                 placed.clone(),
@@ -106,7 +109,7 @@ pub(super) fn emit(conv: &Conv, geometry: &Geometry, emitter: &mut Emitter<'_>) 
     emitter.launch(Launch {
         source: SOURCE,
         kernel,
-        options,
+        options: vec![conv.activation.option()],
         args,
         global,
         local: [1, 1, 1],

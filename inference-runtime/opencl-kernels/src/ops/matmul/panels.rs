@@ -1,4 +1,4 @@
-//! Launches `multiply_panels`: products on CPU runtimes.
+//! Launches `pack_panels` and `multiply_panels`: products on CPU runtimes.
 
 use super::batch::Batch;
 use super::product::{KERNEL_BATCH_AXES, Launching, Matrix, Product, int, int4};
@@ -15,6 +15,17 @@ const SOURCE: Source = Source {
         include_str!("product.cl"),
         include_str!("block.cl"),
         include_str!("panels.cl"),
+    ),
+};
+
+const PACK: Source = Source {
+    name: "pack_panels.cl",
+    text: concat!(
+        "#define REAL float16\n#define LANES 16\n#define LOAD vload16\n#define STORE vstore16\n",
+        include_str!("epilogue.cl"),
+        include_str!("product.cl"),
+        include_str!("block.cl"),
+        include_str!("pack.cl"),
     ),
 };
 
@@ -165,9 +176,9 @@ fn pack_on_device(
     };
     let read = emitter.read(b.input);
     emitter.launch(Launch {
-        source: SOURCE,
+        source: PACK,
         kernel: "pack_panels",
-        options: vec![product.activation.option()],
+        options: Vec::new(),
         args: vec![
             read,
             packed.clone(),

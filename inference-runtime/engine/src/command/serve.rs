@@ -52,6 +52,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode> {
+        ort_ep_sys::session::keep_heap_small();
         telemetry::start(self.log, "info,onnxruntime=error");
         if self.die_with_parent {
             probe::end_with_parent();

@@ -9,7 +9,7 @@ mod strings;
 
 pub use assignment::{AssignedNode, AssignedSubgraph, assignment};
 pub use device::device_metadata;
-pub use heap::release_unused_memory;
+pub use heap::{keep_heap_small, release_unused_memory};
 pub use strings::{string_elements, string_tensor};
 
 fn check(status: ort_sys::OrtStatusPtr) -> Result<(), ort::Error> {

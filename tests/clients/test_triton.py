@@ -54,7 +54,7 @@ def triton(request: pytest.FixtureRequest, server: Server) -> Iterator[Triton]:
 def rows(datatype: str, count: int = 3) -> np.ndarray:
     """[count, 4] values that a wrong width or sign would change."""
     if datatype == "BYTES":
-        texts = [b"", b"plain", "Füchse".encode(), b"a line\n"]
+        texts = [b"", b"plain", "Füchse".encode(), b"\x00\xff zero and high"]
         return np.array([texts] * count, dtype=np.object_)
     kind = NUMPY[datatype]
     if kind is np.bool_:

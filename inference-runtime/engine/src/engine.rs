@@ -213,7 +213,7 @@ impl Engine {
             .0
             .models
             .resolve(&request.model, request.version.as_deref())?;
-        request.deadline = self.bounded(request.deadline);
+        request.deadline = Some(self.bounded(request.deadline));
         served.infer(request).await
     }
 
@@ -226,7 +226,7 @@ impl Engine {
             .into_iter()
             .filter_map(|served| {
                 Some(EmbeddingModel {
-                    dimension: served.embeds()?,
+                    dimension: served.encoder()?.dimension(),
                     name: served.name.clone(),
                     created: served.created,
                 })
@@ -257,7 +257,7 @@ impl Engine {
         }
         let served = self.0.models.resolve(model, None)?;
         served
-            .embed(inputs, dimensions, self.bounded(deadline), cancel)
+            .embed(inputs, dimensions, Some(self.bounded(deadline)), cancel)
             .await
     }
 
@@ -267,8 +267,8 @@ impl Engine {
     }
 
     /// No request waits for ever.
-    fn bounded(&self, deadline: Option<Instant>) -> Option<Instant> {
+    fn bounded(&self, deadline: Option<Instant>) -> Instant {
         let longest = Instant::now() + self.0.limits.longest_deadline;
-        Some(deadline.map_or(longest, |deadline| deadline.min(longest)))
+        deadline.map_or(longest, |deadline| deadline.min(longest))
     }
 }

@@ -19,7 +19,7 @@ pub struct Metrics {
     sensors: Sensors,
 }
 
-/// Names, help and what they read, for everything that a model version counts.
+/// What tells one model version's series from another's.
 const LABELS: [&str; 2] = ["model", "version"];
 
 impl Metrics {

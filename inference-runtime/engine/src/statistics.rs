@@ -143,12 +143,12 @@ mod tests {
     fn a_batch_counts_its_rows_as_inferences_and_itself_as_one_execution() {
         let run = |requests: &[usize], executions: &[usize]| {
             let statistics = Statistics::default();
-            executions
-                .iter()
-                .for_each(|&rows| statistics.executed(rows, Timing::default()));
-            requests
-                .iter()
-                .for_each(|&rows| statistics.succeeded(rows, us(1), Timing::default()));
+            for &rows in executions {
+                statistics.executed(rows, Timing::default());
+            }
+            for &rows in requests {
+                statistics.succeeded(rows, us(1), Timing::default());
+            }
             let s = statistics.snapshot();
             (s.inference.success.count, s.inference_count, s.execution_count)
         };

@@ -7,5 +7,5 @@ mod proto;
 mod shape_arithmetic;
 mod validate;
 
-pub(crate) use shape_arithmetic::{SHAPE_OPERATORS, shape_arithmetic};
+pub(crate) use shape_arithmetic::SHAPE_OPERATORS;
 pub(crate) use validate::{Checked, validate};

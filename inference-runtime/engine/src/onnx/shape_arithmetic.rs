@@ -48,7 +48,7 @@ pub(crate) const SHAPE_OPERATORS: [&str; 36] = [
 ];
 
 /// Names of the nodes of `graph` that compute from extents and constants alone, and reach no data.
-pub(crate) fn shape_arithmetic(graph: &Graph) -> BTreeSet<String> {
+pub(super) fn shape_arithmetic(graph: &Graph) -> BTreeSet<String> {
     let constants: BTreeSet<&str> = graph
         .initializer
         .iter()

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 use super::{ModelProfile, Verdict};
-use crate::session::Device;
+use crate::session::{Device, Runtime};
 
-/// Profiles on disk, by everything that could change them: model, device, driver, ONNX Runtime and this engine.
+/// Profiles on disk, by everything that could change them: model, device, driver, ONNX Runtime, our
+/// provider and this engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Profiles {
     folder: Option<PathBuf>,
@@ -19,12 +20,6 @@ impl Profiles {
         Self {
             folder: crate::cache::folder().map(|cache| cache.join("profiles")),
         }
-    }
-
-    /// Profiles in `folder`.
-    #[cfg(test)]
-    pub(crate) fn at(folder: PathBuf) -> Self {
-        Self { folder: Some(folder) }
     }
 
     fn path(&self, digest: &str, device: &Device) -> Option<PathBuf> {
@@ -40,6 +35,9 @@ impl Profiles {
             part(value);
         }
         part(&device.runtime().version());
+        if !device.is_cpu() {
+            part(&Runtime::provider_identity());
+        }
         part(env!("CARGO_PKG_VERSION"));
         let name = hash
             .finalize()

@@ -7,39 +7,38 @@ use crate::onnx::SHAPE_OPERATORS;
 use crate::repository::PlacementRule;
 use crate::session::{Device, NodePlacement, Placed};
 
-/// The placement as clients see it, or why it is not allowed. `shape_nodes` names the nodes that only compute shapes.
+/// The placement as clients see it.
+pub(crate) fn describe(device: &Device, placed: &Placed) -> Placement {
+    Placement {
+        device: device.label(),
+        device_nodes: placed.device_nodes,
+        cpu_nodes: placed.cpu.len(),
+        partitions: placed.partitions,
+        cpu_operators: count(placed.cpu.iter()),
+    }
+}
+
+/// Whether a placement on a device other than the CPU is allowed. `shape_nodes` names the nodes that only compute
+/// shapes.
 pub(crate) fn check(
     device: &Device,
     placed: &Placed,
     rule: PlacementRule,
     shape_nodes: &BTreeSet<String>,
-) -> Result<Placement> {
-    judge(device.label(), device.is_cpu(), placed, rule, shape_nodes)
+) -> Result<()> {
+    if device.is_cpu() {
+        Ok(())
+    } else {
+        judge(&device.label(), placed, rule, shape_nodes)
+    }
 }
 
-fn judge(
-    device: String,
-    is_cpu: bool,
-    placed: &Placed,
-    rule: PlacementRule,
-    shape_nodes: &BTreeSet<String>,
-) -> Result<Placement> {
-    let placement = Placement {
-        device_nodes: placed.device_nodes,
-        cpu_nodes: placed.cpu.len(),
-        partitions: placed.partitions,
-        cpu_operators: count(placed.cpu.iter()),
-        device,
-    };
-    if is_cpu {
-        return Ok(placement);
-    }
+fn judge(device: &str, placed: &Placed, rule: PlacementRule, shape_nodes: &BTreeSet<String>) -> Result<()> {
     if placed.device_nodes == 0 {
         return Err(Error::unavailable(format!(
-            "not one node of the model runs on {}: {}; `placement: cpu` in model.yaml runs it on the CPU all the same, \
-             docs/operators.md lists what the device can run",
-            placement.device,
-            list(&placement.cpu_operators)
+            "not one node of the model runs on {device}, all would run on the CPU: {}; `placement: cpu` in model.yaml \
+             allows it, docs/operators.md lists what the device can run",
+            list(&count(placed.cpu.iter()))
         )));
     }
     if rule == PlacementRule::Strict {
@@ -51,7 +50,7 @@ fn judge(
             )));
         }
     }
-    Ok(placement)
+    Ok(())
 }
 
 fn only_shapes(node: &NodePlacement, shape_nodes: &BTreeSet<String>) -> bool {
@@ -106,33 +105,33 @@ mod tests {
     #[test]
     fn the_whole_model_on_the_cpu_needs_a_permission() {
         let on_cpu = placed(0, vec![node("a", "LSTM"), node("b", "LSTM")]);
-        let none = BTreeSet::new();
-        let error = judge("opencl:0 x".into(), false, &on_cpu, PlacementRule::Prefer, &none).unwrap_err();
-        assert!(
-            error.message.contains("LSTM ×2") && error.message.contains("opencl:0 x"),
-            "{error}"
-        );
-        assert!(judge("cpu".into(), true, &on_cpu, PlacementRule::Prefer, &none).is_ok());
+        let error = judge("opencl:0 x", &on_cpu, PlacementRule::Prefer, &BTreeSet::new()).unwrap_err();
+        for expected in ["LSTM ×2", "opencl:0 x", "placement: cpu"] {
+            assert!(error.message.contains(expected), "{error}");
+        }
     }
 
     #[test]
     fn strict_allows_arithmetic_on_shapes_and_nothing_else() {
         let shapes = BTreeSet::from(["s".to_owned()]);
         let rule = PlacementRule::Strict;
-        let fine = placed(3, vec![node("s", "Concat"), node("", "Shape")]);
-        let placement = judge("d".into(), false, &fine, rule, &shapes).unwrap();
-        assert_eq!(
-            placement.cpu_operators,
-            [("Concat".to_owned(), 1), ("Shape".to_owned(), 1)]
+        assert!(
+            judge(
+                "d",
+                &placed(3, vec![node("s", "Concat"), node("", "Shape")]),
+                rule,
+                &shapes
+            )
+            .is_ok()
         );
         for work in [node("t", "Concat"), node("", "LSTM")] {
             let wrong = placed(3, vec![node("s", "Concat"), work.clone()]);
-            let error = judge("d".into(), false, &wrong, rule, &shapes).unwrap_err();
+            let error = judge("d", &wrong, rule, &shapes).unwrap_err();
             assert!(
                 error.message.contains(&format!("{} ×1", work.operator)),
                 "{error}"
             );
-            assert!(judge("d".into(), false, &wrong, PlacementRule::Prefer, &shapes).is_ok());
+            assert!(judge("d", &wrong, PlacementRule::Prefer, &shapes).is_ok());
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{ModelProfile, Verdict};
 pub(crate) fn table(profile: &ModelProfile) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: String| {
-        let _ = writeln!(text, "{key:<16}{value}");
+        let _ = writeln!(text, "{key:<18}{value}");
     };
     line("model", profile.model.clone());
     line("digest", profile.digest.clone());

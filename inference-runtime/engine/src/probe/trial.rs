@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::measure::{latency, resident_bytes};
-use super::{Comparison, ModelProfile, Shapes, Verdict, check_placement, compare, synthesize};
+use super::{
+    Comparison, ModelProfile, Shapes, Verdict, check_placement, compare, describe_placement, synthesize,
+};
 use crate::api::{Error, NamedTensor, Result, TensorSpec};
 use crate::devices::Sensors;
 use crate::onnx::{self, Checked};
@@ -97,12 +99,7 @@ impl Trial {
 
         let mut subject = if device.is_cpu() {
             profile.load_seconds = profile.reference_load_seconds;
-            profile.placement = check_placement(
-                device,
-                reference.placed(),
-                self.settings.placement,
-                &checked.shape_nodes,
-            )?;
+            profile.placement = describe_placement(device, reference.placed());
             reference
         } else {
             let sensors = Sensors::of(device);
@@ -110,7 +107,8 @@ impl Trial {
             let mut subject = Session::open(device, &self.model)?;
             profile.load_seconds = started.elapsed().as_secs_f64();
             profile.host_bytes = resident_bytes().saturating_sub(before);
-            profile.placement = check_placement(
+            profile.placement = describe_placement(device, subject.placed());
+            check_placement(
                 device,
                 subject.placed(),
                 self.settings.placement,
@@ -397,20 +395,15 @@ impl Source<'_> {
 
 /// Whether and how far requests may be merged, before anything ran.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Batching {
-    pub(crate) most: usize,
+struct Batching {
+    most: usize,
     /// The owner wants it: what stands against it is an error.
-    pub(crate) demanded: bool,
-    pub(crate) why_not: String,
+    demanded: bool,
+    why_not: String,
 }
 
 /// What the settings and the shapes say of batching.
-pub(crate) fn batching(
-    settings: &Settings,
-    inputs: &[Port],
-    outputs: &[Port],
-    checked: &Checked,
-) -> Result<Batching> {
+fn batching(settings: &Settings, inputs: &[Port], outputs: &[Port], checked: &Checked) -> Result<Batching> {
     let wanted = settings.batching.max_batch_size;
     let alone = |why_not: String| Batching {
         most: 0,

@@ -302,7 +302,7 @@ async fn a_panic_in_a_run_is_an_error_and_the_worker_lives_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_queue_finishes_what_it_has_without_waiting_for_company() {
-    let stage = stage(8, Duration::from_secs(3600), 8, false, false);
+    let stage = stage(8, Duration::from_hours(1), 8, false, false);
     let waiting = stage.ask(&[1]);
     stage.until(|o| o.waiting == 1).await;
     stage.queue.close();

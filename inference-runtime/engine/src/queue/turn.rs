@@ -71,7 +71,9 @@ mod tests {
             })
             .collect();
         drop(first);
-        waiting.into_iter().for_each(|handle| handle.join().unwrap());
+        for handle in waiting {
+            handle.join().unwrap();
+        }
         drop(sender);
         assert_eq!(order.iter().collect::<Vec<u64>>(), (0..8).collect::<Vec<u64>>());
     }

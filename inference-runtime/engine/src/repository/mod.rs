@@ -15,5 +15,5 @@ pub(crate) use name::fault as name_fault;
 pub(crate) use name::version;
 pub(crate) use overrides::apply as apply_overrides;
 pub(crate) use settings::{
-    Batching, Embedding, PlacementRule, Pooling, Probe, ProbeInput, Settings, Task, Tolerance, WarmUp,
+    Batching, Embedding, PlacementRule, Pooling, ProbeInput, Settings, Task, Tolerance, WarmUp,
 };

@@ -211,7 +211,8 @@ impl Settings {
     fn parse(text: &str) -> Result<Self, String> {
         let settings: Self = match text.trim() {
             "" => Self::default(),
-            _ => serde_saphyr::from_str(text).map_err(|e| format!("model.yaml: {e}"))?,
+            _ => serde_saphyr::from_str(text)
+                .map_err(|e| format!("model.yaml: {}", e.to_string().trim_start_matches("error: ")))?,
         };
         settings.check().map_err(|e| format!("model.yaml: {e}"))?;
         Ok(settings)
@@ -245,10 +246,10 @@ impl Settings {
         }
         match (&self.task, &self.embedding) {
             (Task::Tensor, Some(_)) => return Err("`embedding` needs `task: embedding`".to_owned()),
-            (Task::Embedding, Some(embedding)) => {
-                if embedding.max_tokens.is_some_and(|n| !(1..=131_072).contains(&n)) {
-                    return Err("embedding.maxTokens is 1 to 131072".to_owned());
-                }
+            (Task::Embedding, Some(embedding))
+                if embedding.max_tokens.is_some_and(|n| !(1..=131_072).contains(&n)) =>
+            {
+                return Err("embedding.maxTokens is 1 to 131072".to_owned());
             }
             _ => {}
         }

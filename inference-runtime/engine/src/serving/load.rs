@@ -1,6 +1,6 @@
 //! From a folder to a model that answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -12,9 +12,9 @@ use super::Served;
 use super::executor::Executor;
 use crate::api::{Error, NamedTensor, Result};
 use crate::model::Signature;
-use crate::onnx::Checked;
 use crate::probe::{
-    ModelProfile, ProbeChild, Profiles, Shapes, Verdict, check_placement, signature_ports, synthesize,
+    ModelProfile, ProbeChild, Profiles, Shapes, Verdict, check_placement, describe_placement,
+    signature_ports, synthesize,
 };
 use crate::queue::{self, Queue, Turn};
 use crate::repository::{self, PlacementRule, Settings, Task, WarmUp};
@@ -107,12 +107,8 @@ impl Loader {
         let device = self.device_of(&settings);
         let mut session = Session::open(&device, &folder.join("model.onnx"))?;
         // Strictness needs the file's own graph and was judged by the probe, on the same file and device.
-        let placement = check_placement(
-            &device,
-            session.placed(),
-            PlacementRule::Prefer,
-            &Checked::default().shape_nodes,
-        )?;
+        check_placement(&device, session.placed(), PlacementRule::Prefer, &BTreeSet::new())?;
+        let placement = describe_placement(&device, session.placed());
         let signature = Signature {
             inputs: signature_ports(session.inputs()),
             outputs: signature_ports(session.outputs()),
@@ -205,37 +201,32 @@ fn warm_up(
             signature.max_batch.max(1)
         )));
     }
-    let inputs: Vec<NamedTensor> = match encoder {
-        Some(encoder) => {
-            let length = run
-                .shapes
-                .values()
-                .find_map(|shape| shape.last().copied())
-                .unwrap_or(16);
-            let token = encoder.tokens("a")?.first().copied().unwrap_or(0);
-            let tokens = vec![token; length.clamp(1, encoder.max_tokens())];
-            encoder.batch(&vec![tokens.as_slice(); run.batch])
-        }
-        None => {
-            let ports = session.inputs().to_vec();
-            let mut given: BTreeMap<&str, &[usize]> = settings
-                .probe
-                .inputs
+    let inputs: Vec<NamedTensor> = if let Some(encoder) = encoder {
+        let length = run
+            .shapes
+            .values()
+            .find_map(|shape| shape.last().copied())
+            .unwrap_or(free);
+        let token = encoder.tokens("a")?.first().copied().unwrap_or(0);
+        let tokens = vec![token; length.clamp(1, encoder.max_tokens())];
+        encoder.batch(&vec![tokens.as_slice(); run.batch])
+    } else {
+        let given = settings.probe.inputs.iter();
+        let mut given: BTreeMap<&str, &[usize]> = given
+            .filter_map(|(name, input)| Some((name.as_str(), input.shape.as_deref()?)))
+            .collect();
+        given.extend(
+            run.shapes
                 .iter()
-                .filter_map(|(name, input)| Some((name.as_str(), input.shape.as_deref()?)))
-                .collect();
-            given.extend(
-                run.shapes
-                    .iter()
-                    .map(|(name, shape)| (name.as_str(), shape.as_slice())),
-            );
-            let shapes = Shapes {
-                batch: batched.then_some(run.batch),
-                given,
-                free,
-            };
-            synthesize(&ports, &shapes, &settings.probe.inputs, 1).map_err(|e| failed(&e))?
-        }
+                .map(|(name, shape)| (name.as_str(), shape.as_slice())),
+        );
+        let shapes = Shapes {
+            batch: batched.then_some(run.batch),
+            given,
+            free,
+        };
+        let ports = session.inputs().to_vec();
+        synthesize(&ports, &shapes, &settings.probe.inputs, 1).map_err(|e| failed(&e))?
     };
     session.run_once(&inputs).map(drop).map_err(|e| failed(&e))
 }

@@ -198,9 +198,9 @@ impl Served {
         Ok((embeddings, timing))
     }
 
-    /// Whether [`Self::embed`] is served, and the length of its vectors.
-    pub(crate) fn embeds(&self) -> Option<Option<usize>> {
-        self.encoder.as_ref().map(|encoder| encoder.dimension())
+    /// How text becomes vectors here; `None` where it does not.
+    pub(crate) fn encoder(&self) -> Option<&Encoder> {
+        self.encoder.as_deref()
     }
 
     pub(crate) fn metadata(&self, versions: Vec<String>) -> ModelMetadata {
@@ -218,7 +218,9 @@ impl Served {
         let dims = |specs: &[TensorSpec]| {
             let mut specs = specs.to_vec();
             if batched {
-                specs.iter_mut().for_each(|spec| drop(spec.shape.drain(..1)));
+                for spec in &mut specs {
+                    spec.shape.remove(0);
+                }
             }
             specs
         };
@@ -295,7 +297,7 @@ impl Drop for Served {
 struct Counted<'a> {
     served: &'a Served,
     started: Instant,
-    counted: bool,
+    done: bool,
 }
 
 impl<'a> Counted<'a> {
@@ -303,26 +305,26 @@ impl<'a> Counted<'a> {
         Self {
             served,
             started,
-            counted: false,
+            done: false,
         }
     }
 
     fn success(&mut self, rows: usize, timing: Timing) {
-        self.counted = true;
+        self.done = true;
         self.served
             .statistics
             .succeeded(rows, self.started.elapsed(), timing);
     }
 
     fn failure(&mut self, error: &Error) {
-        self.counted = true;
+        self.done = true;
         self.served.statistics.failed(error, self.started.elapsed());
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        if !self.counted {
+        if !self.done {
             self.failure(&Error::new(crate::api::Kind::Cancelled, "the client went away"));
         }
     }

@@ -10,7 +10,7 @@ use ort_ep_sys::session::device_metadata;
 use super::runtime::{Runtime, RuntimeError};
 
 /// The name of our execution provider.
-pub const PROVIDER: &str = "AfterglowPluginExecutionProvider";
+pub(crate) const PROVIDER: &str = "AfterglowPluginExecutionProvider";
 
 /// What a user asks for with `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,7 +79,7 @@ pub enum DeviceError {
 
 /// A device that sessions can be made for.
 #[derive(Debug, Clone)]
-pub struct Device {
+pub(crate) struct Device {
     runtime: Runtime,
     place: Place,
     name: String,
@@ -95,7 +95,7 @@ enum Place {
 
 impl Device {
     /// The device that `choice` names.
-    pub fn choose(runtime: &Runtime, choice: DeviceChoice) -> Result<Self, DeviceError> {
+    pub(crate) fn choose(runtime: &Runtime, choice: DeviceChoice) -> Result<Self, DeviceError> {
         if choice == DeviceChoice::Cpu {
             return Ok(Self::cpu(runtime));
         }
@@ -117,7 +117,7 @@ impl Device {
     }
 
     /// ONNX Runtime's CPU provider.
-    pub fn cpu(runtime: &Runtime) -> Self {
+    pub(crate) fn cpu(runtime: &Runtime) -> Self {
         Self {
             runtime: runtime.clone(),
             place: Place::Cpu,
@@ -137,7 +137,11 @@ impl Device {
             .map(|device| device.info().kind)
             .collect();
         let device = |(index, device): (usize, ort::device::Device<'_>)| {
-            let details = device_metadata(&device);
+            // Where the provider's file lies is nobody's business but this process'.
+            let details: Vec<(String, String)> = device_metadata(&device)
+                .into_iter()
+                .filter(|(key, _)| key != "library_path")
+                .collect();
             let said = |key: &str| {
                 details
                     .iter()
@@ -156,7 +160,7 @@ impl Device {
     }
 
     /// `cpu` or `opencl:0 NAME`.
-    pub fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         match self.place {
             Place::Cpu => "cpu".to_owned(),
             Place::OpenCl(index) => format!("opencl:{index} {}", self.name),
@@ -164,7 +168,7 @@ impl Device {
     }
 
     /// The choice that leads to this device again, also in another process.
-    pub fn choice(&self) -> DeviceChoice {
+    pub(crate) fn choice(&self) -> DeviceChoice {
         match self.place {
             Place::Cpu => DeviceChoice::Cpu,
             Place::OpenCl(index) => DeviceChoice::OpenCl(index),
@@ -172,17 +176,17 @@ impl Device {
     }
 
     /// Whether this is ONNX Runtime's CPU provider.
-    pub fn is_cpu(&self) -> bool {
+    pub(crate) fn is_cpu(&self) -> bool {
         self.place == Place::Cpu
     }
 
     /// What the provider says of the device: driver, PCI address, …
-    pub fn details(&self) -> &[(String, String)] {
+    pub(crate) fn details(&self) -> &[(String, String)] {
         &self.details
     }
 
     /// The runtime that sessions for this device live in.
-    pub fn runtime(&self) -> &Runtime {
+    pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 

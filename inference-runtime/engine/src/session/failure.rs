@@ -51,6 +51,13 @@ pub(super) fn tidy(message: &str) -> String {
     let mut text = message
         .split_once("Status Message: ")
         .map_or(message, |(_, text)| text);
+    // "Load model from PATH failed:REASON"
+    if let Some((_, reason)) = text
+        .strip_prefix("Load model from ")
+        .and_then(|text| text.split_once(" failed:"))
+    {
+        text = reason;
+    }
     if text.contains("/onnxruntime_src/") {
         // "PATH:LINE SIGNATURE CONDITION was false. TEXT" or "PATH:LINE SIGNATURE [with …] TEXT"
         text = ["was false. ", "] ", ") "]
@@ -70,6 +77,14 @@ pub(super) fn tidy(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_this_machine_stay_here() {
+        assert_eq!(
+            tidy("Load model from /srv/models/m/1/model.onnx failed:Fatal error: x"),
+            "Fatal error: x"
+        );
+    }
 
     #[test]
     fn faults_of_the_request_are_told_from_ours() {

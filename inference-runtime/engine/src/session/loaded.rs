@@ -11,21 +11,21 @@ use crate::api::{Datatype, Error, NamedTensor, Result, Tensor};
 
 /// An input or output of a model as ONNX Runtime sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
+pub(crate) struct Port {
     /// Name.
-    pub name: String,
+    pub(crate) name: String,
     /// Element type.
-    pub datatype: Datatype,
+    pub(crate) datatype: Datatype,
     /// Extents, −1 = dynamic.
-    pub shape: Vec<i64>,
+    pub(crate) shape: Vec<i64>,
     /// The dynamic extents' names; empty where there is none.
-    pub symbols: Vec<String>,
+    pub(crate) symbols: Vec<String>,
 }
 
 /// A model, loaded for a device and ready to run. Owned by one thread at a time.
 #[derive(Debug)]
-pub struct Session {
-    session: ort::session::Session,
+pub(crate) struct Session {
+    inner: ort::session::Session,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     placed: Placed,
@@ -33,18 +33,18 @@ pub struct Session {
 
 /// Stops a run from another thread.
 #[derive(Clone)]
-pub struct RunHandle(Arc<RunOptions>);
+pub(crate) struct RunHandle(Arc<RunOptions>);
 
 impl RunHandle {
     /// A handle for one run.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         RunOptions::new()
             .map(|options| Self(Arc::new(options)))
             .map_err(|e| Error::internal(format!("run options cannot be made: {e}")))
     }
 
     /// The run ends before its next node with [`crate::api::Kind::Cancelled`]; a node that runs is not interrupted.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         if let Err(error) = self.0.terminate() {
             tracing::warn!(%error, "a run could not be stopped");
         }
@@ -53,7 +53,7 @@ impl RunHandle {
 
 impl Session {
     /// Loads `model` for `device`. Takes as long as ONNX Runtime takes; there is no way to interrupt it.
-    pub fn open(device: &Device, model: &Path) -> Result<Self> {
+    pub(crate) fn open(device: &Device, model: &Path) -> Result<Self> {
         let failed = |e: &ort::Error<()>| {
             Error::unavailable(format!(
                 "ONNX Runtime cannot load the model: {}",
@@ -75,7 +75,7 @@ impl Session {
         let placed = Placed::read(&session)
             .map_err(|e| Error::internal(format!("ONNX Runtime does not say which node runs where: {e}")))?;
         Ok(Self {
-            session,
+            inner: session,
             inputs,
             outputs,
             placed,
@@ -83,23 +83,23 @@ impl Session {
     }
 
     /// Inputs in the model's order.
-    pub fn inputs(&self) -> &[Port] {
+    pub(crate) fn inputs(&self) -> &[Port] {
         &self.inputs
     }
 
     /// Outputs in the model's order.
-    pub fn outputs(&self) -> &[Port] {
+    pub(crate) fn outputs(&self) -> &[Port] {
         &self.outputs
     }
 
     /// Which node runs where.
-    pub fn placed(&self) -> &Placed {
+    pub(crate) fn placed(&self) -> &Placed {
         &self.placed
     }
 
     /// Runs once and answers all outputs in the model's order. Names and types of the inputs are those of
     /// [`Self::inputs`]; shapes are checked by the model itself.
-    pub fn run(&mut self, inputs: &[NamedTensor], handle: &RunHandle) -> Result<Vec<NamedTensor>> {
+    pub(crate) fn run(&mut self, inputs: &[NamedTensor], handle: &RunHandle) -> Result<Vec<NamedTensor>> {
         let feed = inputs
             .iter()
             .map(|input| {
@@ -110,7 +110,7 @@ impl Session {
             })
             .collect::<Result<Vec<_>>>()?;
         let outputs = self
-            .session
+            .inner
             .run_with_options(feed, &handle.0)
             .map_err(|e| failure::sort(&e))?;
         outputs
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// [`Self::run`] without a way to stop it, for probes and warm-ups.
-    pub fn run_once(&mut self, inputs: &[NamedTensor]) -> Result<Vec<Tensor>> {
+    pub(crate) fn run_once(&mut self, inputs: &[NamedTensor]) -> Result<Vec<Tensor>> {
         Ok(self
             .run(inputs, &RunHandle::new()?)?
             .into_iter()

@@ -11,8 +11,10 @@ mod placement;
 mod runtime;
 mod value;
 
-pub use device::{Device, DeviceChoice, DeviceError, PROVIDER};
+pub(crate) use device::{Device, PROVIDER};
+pub use device::{DeviceChoice, DeviceError};
 pub use library::LibraryError;
-pub use loaded::{Port, RunHandle, Session};
-pub use placement::{NodePlacement, Placed};
-pub use runtime::{Runtime, RuntimeError};
+pub(crate) use loaded::{Port, RunHandle, Session};
+pub(crate) use placement::{NodePlacement, Placed};
+pub(crate) use runtime::Runtime;
+pub use runtime::RuntimeError;

@@ -6,22 +6,22 @@ use super::PROVIDER;
 
 /// A node that does not run in our provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodePlacement {
+pub(crate) struct NodePlacement {
     /// The node's name; may be empty.
-    pub name: String,
+    pub(crate) name: String,
     /// Its operator, as `Domain:Operator` outside ONNX's own domain.
-    pub operator: String,
+    pub(crate) operator: String,
 }
 
 /// Which node runs where, from ONNX Runtime's own assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Placed {
+pub(crate) struct Placed {
     /// Nodes in our provider.
-    pub device_nodes: usize,
+    pub(crate) device_nodes: usize,
     /// Fused partitions of our provider.
-    pub partitions: usize,
+    pub(crate) partitions: usize,
     /// All other nodes.
-    pub cpu: Vec<NodePlacement>,
+    pub(crate) cpu: Vec<NodePlacement>,
 }
 
 impl Placed {

@@ -41,7 +41,7 @@ pub enum RuntimeError {
 
 /// The one ONNX Runtime of this process; clones are the same.
 #[derive(Debug, Clone)]
-pub struct Runtime {
+pub(crate) struct Runtime {
     pub(super) environment: Environment,
     library: PathBuf,
 }
@@ -54,7 +54,7 @@ static PROVIDER: OnceLock<Result<(), RuntimeError>> = OnceLock::new();
 
 impl Runtime {
     /// Loads the library on first use; ONNX Runtime allows one environment a process.
-    pub fn load() -> Result<Self, RuntimeError> {
+    pub(crate) fn load() -> Result<Self, RuntimeError> {
         RUNTIME.get_or_init(Self::start).clone()
     }
 
@@ -82,13 +82,8 @@ impl Runtime {
         Ok(Self { environment, library })
     }
 
-    /// The library's file.
-    pub fn library(&self) -> &PathBuf {
-        &self.library
-    }
-
     /// The release, from the file's name; the loader has checked that it is new enough.
-    pub fn version(&self) -> String {
+    pub(crate) fn version(&self) -> String {
         let real = self
             .library
             .canonicalize()
@@ -98,6 +93,20 @@ impl Runtime {
             || format!("at least 1.{}", ort::MINOR_VERSION),
             |(_, v)| v.to_owned(),
         )
+    }
+
+    /// Identifies our provider's build: a profile made with another one says nothing.
+    pub(crate) fn provider_identity() -> String {
+        let stamp = || {
+            let metadata = std::fs::metadata(provider_library()).ok()?;
+            let modified = metadata
+                .modified()
+                .ok()?
+                .duration_since(std::time::UNIX_EPOCH)
+                .ok()?;
+            Some(format!("{} bytes of {}", metadata.len(), modified.as_nanos()))
+        };
+        stamp().unwrap_or_default()
     }
 
     /// Registers our provider's library on first use.

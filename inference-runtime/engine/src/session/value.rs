@@ -79,7 +79,7 @@ fn value<T: PrimitiveTensorElementType + Clone + std::fmt::Debug + 'static>(
     data: Vec<T>,
 ) -> Result<DynValue> {
     OrtTensor::from_array((shape.to_vec(), data))
-        .map(|value| value.into_dyn())
+        .map(ort::value::Value::into_dyn)
         .map_err(|e| {
             Error::invalid(format!(
                 "a tensor of shape {shape:?} cannot be handed to the model: {e}"

@@ -70,7 +70,7 @@ fn modules(folder: &Path) -> Result<Modules, String> {
         match r#type.rsplit('.').next().unwrap_or_default() {
             "Transformer" => {}
             "Pooling" if !path.contains(['/', '\\']) && path != ".." => {
-                modules.pooling = Some(folder.join(path))
+                modules.pooling = Some(folder.join(path));
             }
             "Normalize" => modules.normalize = true,
             other => {

@@ -321,6 +321,32 @@ fn typed(op: &str, dtype: DType, node: &dyn Fn() -> Case) -> Vec<Case> {
             let case = node().input(x(&[1, 8, 6, 6]));
             vec![(0..4).fold(case, |case, _| case.constant(zeros(DType::F32, &[8])))]
         }
+        "InstanceNormalization" | "GroupNormalization" => {
+            let node = || match op {
+                "GroupNormalization" => node().attr("num_groups", Attribute::Int(2)),
+                _ => node(),
+            };
+            let parameter = || zeros(DType::F32, &[8]);
+            vec![
+                node()
+                    .input(x(&[1, 8, 6, 6]))
+                    .constant(parameter())
+                    .constant(parameter()),
+            ]
+        }
+        "LRN" => vec![node().attr("size", Attribute::Int(3)).input(x(&[1, 8, 6, 6]))],
+        "LpNormalization" | "Hardmax" => [0, -1].map(|at| axis(at).input(x(&[40, 64]))).to_vec(),
+        "ArgMax" | "ArgMin" => [0, -1]
+            .map(|at| axis(at).input(x(&[40, 64])).output(DType::I64, 2))
+            .to_vec(),
+        "CumSum" => [0, 1]
+            .map(|at| node().input(x(&[40, 64])).constant(HostTensor::i64([], &[at])))
+            .to_vec(),
+        reduce if reduce.starts_with("Reduce") => {
+            let over: [&[i64]; 3] = [&[2], &[0], &[0, 2]];
+            over.map(|axes| node().input(x(&[8, 40, 64])).constant(ints(axes)))
+                .to_vec()
+        }
         "Range" => {
             let number = |value: i64| match dtype {
                 DType::F32 => HostTensor::f32(Vec::new(), &[value as f32]),

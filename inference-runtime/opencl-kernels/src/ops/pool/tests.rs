@@ -68,6 +68,19 @@ fn padding_counts_only_when_told_to() {
 }
 
 #[test]
+fn a_window_whose_taps_step_over_the_input_averages_to_zero() {
+    for kind in [DeviceKind::Cpu, DeviceKind::Gpu] {
+        let outputs = Case::new("AveragePool", 22)
+            .attr("kernel_shape", ints(&[2]))
+            .attr("dilations", ints(&[2]))
+            .attr("pads", ints(&[1, 1]))
+            .input(HostTensor::f32([1, 1, 1], &[5.0]))
+            .check_as(kind);
+        assert_eq!(outputs[0].to_f32().unwrap(), [0.0]);
+    }
+}
+
+#[test]
 fn what_hangs_over_the_padding_never_counts() {
     let outputs = Case::new("AveragePool", 19)
         .attr("kernel_shape", ints(&[3]))

@@ -24,7 +24,7 @@ inline float result(float joined, int elements, float p) {
 #if POOL == 1
     return joined;
 #elif POOL == 2
-    return joined / (float)elements;
+    return elements > 0 ? joined / (float)elements : 0.0f;
 #else
     return p == 1.0f ? joined : p == 2.0f ? sqrt(joined) : pow(joined, 1.0f / p);
 #endif

@@ -101,7 +101,8 @@ __kernel void pool_windows(__global const float *restrict x, __global float *res
                 end_tap(start_h, dilation.y, input.y + after.y, window.y) *
                 end_tap(start_w, dilation.z, input.z + after.z, window.z);
     }
-    y[out] = sum / (float)count;
+    // A window that holds nothing (its taps step over a short axis) is 0, as ONNX Runtime answers.
+    y[out] = count > 0 ? sum / (float)count : 0.0f;
 #else
     y[out] = root(sum, p);
 #endif
@@ -190,7 +191,7 @@ __kernel void pool_rows(__global const float *restrict x, __global float *restri
             count = after.w ? end_tap(start, dilation.z, input.z + after.z, window.z)
                             : max(end_tap(start, dilation.z, input.z, window.z) - first_tap(start, dilation.z), 0);
         }
-        to[w] /= (float)(counted * count);
+        to[w] = counted * count > 0 ? to[w] / (float)(counted * count) : 0.0f;
     }
 #else
     for (int w = 0; w < output.z; w++) {

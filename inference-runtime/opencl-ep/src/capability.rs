@@ -93,7 +93,14 @@ fn lower_one(model: &Model, n: usize) -> Result<(), String> {
     if node.has_bodies {
         return Err("control flow stays with the host".into());
     }
-    let (inputs, outputs) = model.borders(&[n]);
+    // A node alone: everything it reads comes from outside, everything it writes goes there.
+    let mut inputs: Vec<_> = node
+        .reads()
+        .filter(|v| model.values[*v].constant.is_none())
+        .collect();
+    inputs.sort_unstable();
+    inputs.dedup();
+    let outputs: Vec<_> = node.outputs.iter().flatten().copied().collect();
     let graph = model
         .to_ir(&[n], &inputs, &outputs)
         .map_err(|(_, reason)| reason)?;

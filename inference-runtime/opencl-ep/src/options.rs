@@ -10,6 +10,9 @@ use crate::names::OPTION_PREFIX;
 /// How many plans (one per combination of input shapes) a fused node keeps unless told otherwise.
 pub(crate) const DEFAULT_PLANS: usize = 32;
 
+/// The host's switch for writing a model with the provider's compiled form in it.
+const WRITE_CONTEXT: &str = "ep.context_enable";
+
 /// The options of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -49,6 +52,11 @@ impl Options {
     pub(crate) fn parse<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut options = Self::default();
         for (key, value) in entries {
+            if (key, value) == (WRITE_CONTEXT, "1") {
+                return Err(format!(
+                    "'{WRITE_CONTEXT}' asks for a compiled model, which this provider does not write"
+                ));
+            }
             if let Some(key) = key.strip_prefix(OPTION_PREFIX) {
                 options.set(key, value)?;
             }
@@ -127,6 +135,16 @@ mod tests {
             error.contains("'plan_cach'") && error.contains("plan_cache"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_compiled_model_is_refused_before_anything_is_compiled() {
+        assert!(
+            parse(&[("ep.context_enable", "1")])
+                .unwrap_err()
+                .contains("does not write")
+        );
+        assert!(parse(&[("ep.context_enable", "0")]).is_ok());
     }
 
     #[test]

@@ -64,18 +64,24 @@ const PATTERNS: &[Pattern] = &[
 /// Applies every pattern until none finds anything.
 pub fn fuse(mut graph: Graph) -> Graph {
     for pattern in PATTERNS {
-        let mut at = 0;
-        while at < graph.nodes.len() {
-            let view = View::new(&graph);
-            let found = pattern(&view, at).filter(|rewrite| closed(&view, rewrite));
-            match found {
-                // The same index again: a longer chain may start from the new node.
-                Some(rewrite) => apply(&mut graph, rewrite),
-                None => at += 1,
-            }
+        let mut from = 0;
+        while let Some((at, rewrite)) = next(&graph, *pattern, from) {
+            apply(&mut graph, rewrite);
+            // The same index again: a longer chain may start from the new node.
+            from = at;
         }
     }
     graph
+}
+
+/// The first rewrite at or behind a node. Making a view walks the whole graph, so one view serves until a rewrite
+/// makes it stale: a view per node would take a minute on a graph of some thousand nodes.
+fn next(graph: &Graph, pattern: Pattern, from: usize) -> Option<(usize, Rewrite)> {
+    let view = View::new(graph);
+    (from..graph.nodes.len()).find_map(|at| {
+        let rewrite = pattern(&view, at).filter(|rewrite| closed(&view, rewrite))?;
+        Some((at, rewrite))
+    })
 }
 
 /// Whether nobody but the removed nodes reads what they produce, except what the new node still produces.

@@ -20,7 +20,8 @@ run: setup-run build $(MODEL) ## serve the quickstart's model and search a few s
 	$(PYTHON) examples/quickstart/run.py --device $(DEVICE)
 
 build: ## build the binaries and the execution provider into target/release
-	cargo build --release --locked -p afterglow -p afterglow-engine -p opencl-ep
+	cargo build --release --locked -p afterglow -p afterglow-engine
+	cargo build --release --locked -p opencl-ep # alone: together, cargo would give it the engine's features
 
 model: setup-run $(MODEL) ## write the quickstart's model as ONNX
 

@@ -5,7 +5,7 @@ use super::product::{KERNEL_BATCH_AXES, Launching, Matrix, Product, int, int4};
 use super::slices::Slices;
 use crate::ops::operator::Reason;
 use crate::plan::{Arg, Emitter, Launch, Source};
-use crate::tensor::HostTensor;
+use crate::tensor::{DType, HostTensor};
 
 const SOURCE: Source = Source {
     name: "multiply_panels.cl",
@@ -127,8 +127,10 @@ fn right(product: &Product, emitter: &mut Emitter<'_>) -> Result<Right, Reason> 
         extents: own,
         strides: [b.batch.clone()],
     };
-    let buffer = match constant.as_ref().and_then(HostTensor::to_f32) {
-        Some(values) => emitter.constant("panels", || {
+    let buffer = match constant.filter(|tensor| tensor.dtype() == DType::F32) {
+        // Converted inside: the next plan finds the panels on the device and must not touch every weight again.
+        Some(tensor) => emitter.constant("panels", || {
+            let values = tensor.to_f32().unwrap_or_default();
             HostTensor::f32([matrices * packed_size], &pack(&values, product, &source))
         }),
         None => pack_on_device(product, &source.merged(), matrices * packed_size, emitter)?,

@@ -17,6 +17,7 @@ mod kernel;
 mod memory;
 mod programs;
 mod queue;
+mod run;
 mod traits;
 mod transfer;
 

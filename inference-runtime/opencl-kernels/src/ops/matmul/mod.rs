@@ -1,6 +1,6 @@
 //! Matrix products: `MatMul`, `Gemm`, and a product with bias, residual and activation made by fusion.
 //!
-//! All of them become one [`product::Product`], and that one of three kernels:
+//! All of them become one `product::Product`, and that one of three kernels:
 //!
 //! | kernel | where |
 //! |---|---|

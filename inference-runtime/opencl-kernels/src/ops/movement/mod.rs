@@ -1,7 +1,7 @@
 //! The movement family: elements go elsewhere, unchanged. But for the blending modes of Resize nothing here
 //! looks at a value, so every element type works, whether the device can calculate with it or not.
 //!
-//! Most operators only describe a [`strided::StridedCopy`].
+//! Most operators only describe a `strided::StridedCopy`.
 
 mod concat;
 mod depth_to_space;

@@ -33,6 +33,8 @@ pub struct Options {
     pub program: PathBuf,
     /// When a probe is stopped.
     pub probe_limit: Duration,
+    /// Where profiles are kept; `None` is our cache folder.
+    pub profiles: Option<PathBuf>,
 }
 
 /// Why an engine cannot start.
@@ -71,7 +73,7 @@ impl Engine {
                 program: options.program,
                 limit: options.probe_limit,
             },
-            profiles: Profiles::open(),
+            profiles: Profiles::open(options.profiles),
         };
         let models = Arc::new(Models::new(folder, loader));
         Ok(Self(Arc::new(Inner {

@@ -53,7 +53,8 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode> {
         ort_ep_sys::session::keep_heap_small();
-        telemetry::start(self.log, "info,onnxruntime=error");
+        // What ONNX Runtime logs it also answers, and a client that sends bad indices must not fill the log.
+        telemetry::start(self.log, "info,onnxruntime=off");
         if self.die_with_parent {
             probe::end_with_parent();
         }
@@ -82,6 +83,7 @@ impl Serve {
             limits: Limits::default(),
             program: std::env::current_exe().context("finding this program, which also probes")?,
             probe_limit: Duration::from_secs(self.probe_limit),
+            profiles: None,
         };
         let engine = tokio::task::spawn_blocking(move || Engine::new(options)).await??;
         let device = engine.device();

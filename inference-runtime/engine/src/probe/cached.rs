@@ -15,10 +15,10 @@ pub(crate) struct Profiles {
 }
 
 impl Profiles {
-    /// Profiles in our cache folder; nothing is kept where there is none.
-    pub(crate) fn open() -> Self {
+    /// Profiles in `folder`, else in our cache folder; nothing is kept where there is neither.
+    pub(crate) fn open(folder: Option<PathBuf>) -> Self {
         Self {
-            folder: crate::cache::folder().map(|cache| cache.join("profiles")),
+            folder: folder.or_else(|| crate::cache::folder().map(|cache| cache.join("profiles"))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A model's configuration as Triton's clients read it (model-configuration extension).
 
-use super::TensorSpec;
+use super::{Placement, TensorSpec};
 
 /// The part of Triton's `ModelConfig` that this engine honours, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct ModelConfig {
     pub outputs: Vec<TensorSpec>,
     /// Present if requests are merged into batches.
     pub dynamic_batching: Option<DynamicBatching>,
+    /// What of the model runs where; on the wire among the configuration's `parameters`.
+    pub placement: Placement,
 }
 
 /// How requests are merged.

@@ -234,6 +234,7 @@ impl Served {
                 preferred_batch_size: self.preferred(),
                 max_queue_delay_microseconds: self.batching.max_delay.as_micros() as u64,
             }),
+            placement: self.placement.clone(),
         }
     }
 

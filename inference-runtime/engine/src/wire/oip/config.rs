@@ -7,7 +7,7 @@ use afterglow_proto::inference as proto;
 use afterglow_proto::inference::model_config::SchedulingChoice;
 use serde_json::{Value, json};
 
-use crate::api::{Datatype, ModelConfig, TensorSpec};
+use crate::api::{Datatype, ModelConfig, Placement, TensorSpec};
 
 const BACKEND: &str = "onnxruntime";
 const FILE: &str = "model.onnx";
@@ -21,6 +21,7 @@ pub(crate) fn json(config: &ModelConfig) -> Value {
         inputs,
         outputs,
         dynamic_batching,
+        placement,
     } = config;
     let mut object = json!({
         "name": name,
@@ -30,6 +31,9 @@ pub(crate) fn json(config: &ModelConfig) -> Value {
         "input": inputs.iter().map(tensor).collect::<Vec<_>>(),
         "output": outputs.iter().map(tensor).collect::<Vec<_>>(),
         "default_model_filename": FILE,
+        "parameters": parameters(placement)
+            .map(|(key, value)| (key.to_owned(), json!({ "string_value": value })))
+            .collect::<serde_json::Map<_, _>>(),
     });
     if let Some(batching) = dynamic_batching {
         object["dynamic_batching"] = json!({
@@ -49,6 +53,7 @@ pub(crate) fn message(config: ModelConfig) -> proto::ModelConfig {
         inputs,
         outputs,
         dynamic_batching,
+        placement,
     } = config;
     proto::ModelConfig {
         name,
@@ -74,6 +79,9 @@ pub(crate) fn message(config: ModelConfig) -> proto::ModelConfig {
             })
             .collect(),
         default_model_filename: FILE.to_owned(),
+        parameters: parameters(&placement)
+            .map(|(key, string_value)| (key.to_owned(), proto::ModelParameter { string_value }))
+            .collect(),
         scheduling_choice: dynamic_batching.map(|batching| {
             SchedulingChoice::DynamicBatching(proto::ModelDynamicBatching {
                 preferred_batch_size: batching
@@ -87,6 +95,29 @@ pub(crate) fn message(config: ModelConfig) -> proto::ModelConfig {
         }),
         ..proto::ModelConfig::default()
     }
+}
+
+/// What of the model runs where, in the one place that Triton's configuration leaves to servers.
+fn parameters(placement: &Placement) -> impl Iterator<Item = (&'static str, String)> {
+    let Placement {
+        device,
+        device_nodes,
+        cpu_nodes,
+        partitions,
+        cpu_operators,
+    } = placement;
+    let operators: Vec<String> = cpu_operators
+        .iter()
+        .map(|(op, count)| format!("{op} ×{count}"))
+        .collect();
+    [
+        ("afterglow.cpu_nodes", cpu_nodes.to_string()),
+        ("afterglow.cpu_operators", operators.join(", ")),
+        ("afterglow.device", device.clone()),
+        ("afterglow.device_nodes", device_nodes.to_string()),
+        ("afterglow.partitions", partitions.to_string()),
+    ]
+    .into_iter()
 }
 
 fn tensor(spec: &TensorSpec) -> Value {
@@ -130,7 +161,25 @@ mod tests {
             inputs: vec![tensor("x", Datatype::Bytes)],
             outputs: vec![tensor("y", Datatype::Fp32)],
             dynamic_batching,
+            placement: Placement {
+                device: "opencl:0".into(),
+                device_nodes: 7,
+                cpu_nodes: 2,
+                partitions: 1,
+                cpu_operators: vec![("NonZero".into(), 2)],
+            },
         }
+    }
+
+    #[test]
+    fn the_share_on_the_cpu_is_told_in_both_forms() {
+        let json = json(&config(None));
+        assert_eq!(
+            json["parameters"]["afterglow.cpu_operators"]["string_value"],
+            "NonZero ×2"
+        );
+        let message = message(config(None));
+        assert_eq!(message.parameters["afterglow.cpu_nodes"].string_value, "2");
     }
 
     #[test]
@@ -144,6 +193,7 @@ mod tests {
             "max_batch_size",
             "name",
             "output",
+            "parameters",
             "platform",
         ];
         assert_eq!(keys, wanted);

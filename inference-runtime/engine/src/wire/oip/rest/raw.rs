@@ -95,6 +95,7 @@ mod tests {
                 .collect(),
             outputs: Vec::new(),
             dynamic_batching: None,
+            placement: crate::api::Placement::default(),
         }
     }
 

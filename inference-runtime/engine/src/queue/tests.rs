@@ -244,12 +244,13 @@ async fn deadlines_end_requests_that_wait_and_requests_that_run() {
     let stage = stage(1, Duration::ZERO, 8, true, false);
     let past = stage.ask_until(&[9], Some(Instant::now()), CancellationToken::new());
     assert_eq!(past.await.unwrap().unwrap_err().kind, Kind::DeadlineExceeded);
-    let soon = || Some(Instant::now() + Duration::from_millis(20));
-    let running = stage.ask_until(&[1], soon(), CancellationToken::new());
+    let after = |milliseconds| Some(Instant::now() + Duration::from_millis(milliseconds));
+    // The waiting one's deadline comes first: once the run is stopped, whoever still waits may run.
+    let running = stage.ask_until(&[1], after(1000), CancellationToken::new());
     stage.batch();
-    let waiting = stage.ask_until(&[2], soon(), CancellationToken::new());
-    assert_eq!(running.await.unwrap().unwrap_err().kind, Kind::DeadlineExceeded);
+    let waiting = stage.ask_until(&[2], after(20), CancellationToken::new());
     assert_eq!(waiting.await.unwrap().unwrap_err().kind, Kind::DeadlineExceeded);
+    assert_eq!(running.await.unwrap().unwrap_err().kind, Kind::DeadlineExceeded);
     stage.until(|o| o == Occupancy::default()).await;
     assert!(
         stage.seen.try_recv().is_err(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -93,8 +93,7 @@ async fn serve_once(args: &Up, output: Output) -> Result<End> {
 }
 
 fn start(args: &Up) -> Result<Child> {
-    let path = engine_binary::find()?;
-    let mut command = Command::new(&path);
+    let mut command = engine_binary::command()?;
     command.arg("serve").arg("--repository").arg(&args.dir);
     command.args(["--http", &args.http.to_string()]);
     command.args(["--grpc", &args.grpc.to_string()]);
@@ -106,7 +105,7 @@ fn start(args: &Up) -> Result<Child> {
     command
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("starting {}", path.display()))
+        .context("starting afterglow-engine")
 }
 
 /// Waits until the engine is ready, then says what is served and how to try it.

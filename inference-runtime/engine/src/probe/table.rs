@@ -8,7 +8,7 @@ use super::{ModelProfile, Verdict};
 pub(crate) fn table(profile: &ModelProfile) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: String| {
-        let _ = writeln!(text, "{key:<18}{value}");
+        let _ = writeln!(text, "{key:<17} {value}");
     };
     line("model", profile.model.clone());
     line("digest", profile.digest.clone());
@@ -24,7 +24,7 @@ pub(crate) fn table(profile: &ModelProfile) -> String {
     let nodes = match profile.device.as_str() {
         "cpu" => format!("{} on the CPU", placement.cpu_nodes),
         _ => format!(
-            "{} on the device in {} partitions, {} on the CPU",
+            "{} on the device in {} partition(s), {} on the CPU",
             placement.device_nodes, placement.partitions, placement.cpu_nodes
         ),
     };

@@ -128,7 +128,6 @@ def main() -> int:
     device = parser.parse_args().device
     check = os.environ.get("CHECK", "") not in ("", "0") or not sys.stdout.isatty()
 
-    os.environ.setdefault("RUSTICL_ENABLE", "radeonsi")  # else Mesa's driver is there and offers no device
     sys.stdout.reconfigure(line_buffering=True)  # in order with what `afterglow devices` prints, into a pipe too
     LOG.parent.mkdir(exist_ok=True)
     ports = free_ports(3) if check else [8000, 8001, 8002]

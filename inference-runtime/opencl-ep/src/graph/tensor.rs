@@ -77,22 +77,7 @@ unsafe fn dimensions(host: Host, info: *const OrtTensorTypeAndShapeInfo) -> Resu
 
 /// Our name for an `ONNXTensorElementDataType`, if we can at least move such elements.
 fn dtype(element: i32) -> Option<DType> {
-    Some(match element {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        _ => return None,
-    })
+    DType::from_onnx(i64::from(element))
 }
 
 fn element_name(element: i32) -> String {

@@ -26,6 +26,27 @@ pub enum DType {
 }
 
 impl DType {
+    /// The type with this number in ONNX's `TensorProto.DataType` (ONNX Runtime numbers its tensors alike), if we can at
+    /// least move its elements.
+    pub const fn from_onnx(number: i64) -> Option<Self> {
+        Some(match number {
+            1 => Self::F32,
+            2 => Self::U8,
+            3 => Self::I8,
+            4 => Self::U16,
+            5 => Self::I16,
+            6 => Self::I32,
+            7 => Self::I64,
+            9 => Self::Bool,
+            10 => Self::F16,
+            11 => Self::F64,
+            12 => Self::U32,
+            13 => Self::U64,
+            16 => Self::BF16,
+            _ => return None,
+        })
+    }
+
     /// Bytes of one element.
     pub const fn size(self) -> usize {
         match self {

@@ -44,24 +44,8 @@ pub(super) fn construct(node: &NodeView<'_>) -> Result<Box<dyn Operator>, String
 
 /// The type that attribute `to` names, by its number in ONNX's `TensorProto.DataType`.
 fn target(node: &NodeView<'_>) -> Result<DType, String> {
-    Ok(
-        match node.attributes().int("to").ok_or("attribute 'to' is missing")? {
-            1 => DType::F32,
-            2 => DType::U8,
-            3 => DType::I8,
-            4 => DType::U16,
-            5 => DType::I16,
-            6 => DType::I32,
-            7 => DType::I64,
-            9 => DType::Bool,
-            10 => DType::F16,
-            11 => DType::F64,
-            12 => DType::U32,
-            13 => DType::U64,
-            16 => DType::BF16,
-            other => return Err(format!("data type {other} is not known")),
-        },
-    )
+    let number = node.attributes().int("to").ok_or("attribute 'to' is missing")?;
+    DType::from_onnx(number).ok_or_else(|| format!("data type {number} is not known"))
 }
 
 impl Cast {

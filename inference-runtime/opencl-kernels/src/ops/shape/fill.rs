@@ -92,22 +92,7 @@ impl EyeLike {
 
 /// ONNX's `TensorProto.DataType`.
 fn onnx_dtype(number: i64) -> Result<DType, String> {
-    Ok(match number {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        _ => return Err(format!("element type {number}")),
-    })
+    DType::from_onnx(number).ok_or_else(|| format!("element type {number}"))
 }
 
 fn one(dtype: DType) -> HostTensor {

@@ -5,3 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod pick;
+pub mod place;
+pub mod rollout;

@@ -1,0 +1,75 @@
+//! What is served and how: the words that `ModelDeployment` and `ModelReplica` share.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A model: where it comes from and how it is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Model {
+    /// The name that clients use. Default: the name of the ModelDeployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where the model comes from.
+    pub source: Source,
+    /// What the model is for. Default: what the package's own `model.yaml` says, else `Tensor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+    /// What may run on the CPU while the model runs on a GPU. Default: what the package's own `model.yaml` says, else `Prefer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<PlacementRule>,
+    /// How requests are merged and queued. What is absent is taken from the package's own `model.yaml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batching: Option<Batching>,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// `https://HOST/PATH`, `http://HOST/PATH`, `s3://BUCKET/KEY` (endpoint and keys: `InferenceCluster`'s `spec.agent.s3`),
+    /// `pvc://VOLUME/PATH` (a volume of `InferenceCluster`'s `spec.agent.modelVolumes`) or `file:///PATH` (on the node, below
+    /// `spec.agent.modelPath`). What lies there is an ONNX file (`.onnx`) or a package: a `.tar`, `.tar.gz` or `.tgz` with
+    /// `model.onnx` at its top, beside it what belongs to it (`tokenizer.json`, …) and, optionally, the author's `model.yaml`.
+    /// `afterglow pack` writes one.
+    pub uri: String,
+    /// SHA-256 of the file at `uri`: `sha256:` and 64 hexadecimal digits. It is compared before anything reads the file.
+    pub digest: String,
+}
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Task {
+    /// Tensors in, tensors out.
+    Tensor,
+    /// Also text in, one vector out: `POST /v1/embeddings`.
+    Embedding,
+}
+
+/// What may run on the CPU while the model runs on a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PlacementRule {
+    /// What the device cannot run; the share is shown in the replica's status.
+    Prefer,
+    /// Nothing but shape arithmetic; any other node left on the CPU makes the probe fail.
+    Strict,
+}
+
+/// How requests are merged and queued.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Batching {
+    /// Most rows of a batch; 0 = never merge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_batch_size: Option<i32>,
+    /// How long the first request waits for company, e.g. `2ms`; `0ms` merges only what waits anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delay: Option<String>,
+    /// Sizes at which a batch goes at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_sizes: Option<Vec<i32>>,
+    /// Requests that may wait; one more is refused with 503 or UNAVAILABLE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_queue: Option<i32>,
+}

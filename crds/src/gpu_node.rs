@@ -17,16 +17,12 @@ use serde::{Deserialize, Serialize};
     category = "afterglow",
     status = "GpuNodeStatus",
     derive = "PartialEq",
-    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
-    printcolumn(name = "Devices", type_ = "string", json_path = ".status.summary"),
-    printcolumn(name = "Offered", type_ = "integer", json_path = ".status.offered"),
-    printcolumn(
-        name = "Status",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].reason"
-    ),
-    printcolumn(name = "Driver", type_ = "string", json_path = ".status.devices[*].driver", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".spec.cluster"}"#,
+    printcolumn = r#"{"name":"Devices","type":"string","jsonPath":".status.summary"}"#,
+    printcolumn = r#"{"name":"Offered","type":"integer","jsonPath":".status.offered"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name":"Driver","type":"string","jsonPath":".status.devices[*].driver","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[derive(Default)]
 #[serde(rename_all = "camelCase")]
@@ -127,7 +123,9 @@ pub struct Device {
 }
 
 /// What a device is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum DeviceType {
     /// A graphics card.
     #[serde(rename = "GPU")]
@@ -139,7 +137,9 @@ pub enum DeviceType {
 }
 
 /// The generation of a card.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Family {
     /// gfx803: RX 460–480, 550–590.
     Polaris,

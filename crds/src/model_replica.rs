@@ -22,18 +22,14 @@ use crate::model::Model;
     status = "ModelReplicaStatus",
     derive = "PartialEq",
     selectable = ".spec.nodeName",
-    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model.name"),
-    printcolumn(name = "Revision", type_ = "integer", json_path = ".spec.revision"),
-    printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
-    printcolumn(name = "Device", type_ = "string", json_path = ".spec.device"),
-    printcolumn(name = "Type", type_ = "string", json_path = ".status.deviceType"),
-    printcolumn(name = "Memory", type_ = "string", json_path = ".status.profile.memory"),
-    printcolumn(
-        name = "Status",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].reason"
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name":"Model","type":"string","jsonPath":".spec.model.name"}"#,
+    printcolumn = r#"{"name":"Revision","type":"integer","jsonPath":".spec.revision"}"#,
+    printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.nodeName"}"#,
+    printcolumn = r#"{"name":"Device","type":"string","jsonPath":".spec.device"}"#,
+    printcolumn = r#"{"name":"Type","type":"string","jsonPath":".status.deviceType"}"#,
+    printcolumn = r#"{"name":"Memory","type":"string","jsonPath":".status.profile.memory"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelReplicaSpec {

@@ -1,1 +1,2 @@
-//! x
+//! The node agent: discover → offer → host → report.
+#![forbid(unsafe_code)]

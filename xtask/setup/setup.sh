@@ -4,6 +4,7 @@
 #   setup.sh run     what `make run` needs: OpenCL, ONNX Runtime, the quickstart model
 #   setup.sh test    the same, and the reference runtime, clients and tools of `make test`
 #   setup.sh check   the linters of `make check`
+#   setup.sh e2e     what `make e2e` and `make cluster` run: Kubernetes, containerd, helm (the first time: ten minutes)
 #
 # Everything but the system packages lands in one folder: $AFTERGLOW_CACHE, by default ~/.cache/afterglow.
 set -euo pipefail
@@ -12,7 +13,7 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/say.sh"
 
 stage=${1:-}
-[[ $stage =~ ^(run|test|check)$ ]] || fail "which stage? setup.sh run|test|check"
+[[ $stage =~ ^(run|test|check|e2e)$ ]] || fail "which stage? setup.sh run|test|check|e2e"
 [[ $(uname -sm) == "Linux x86_64" ]] || fail "only Linux on x86_64 is supported, this is $(uname -sm)"
 
 mkdir -p "$cache"
@@ -20,6 +21,15 @@ exec 9>"$cache/.setup.lock"
 flock 9 # two builds of one user share the folder
 
 "$here/system-packages.sh" "$stage"
+if [[ $stage == e2e ]]; then
+    # Its builds are long, and touch nothing that the other stages write: they need not wait for it.
+    exec 8>"$cache/.setup-e2e.lock"
+    flock -u 9
+    flock 8
+    "$here/e2e-tools.sh"
+    say "all that \`make e2e\` needs is here"
+    exit 0
+fi
 "$here/python-packages.sh" "$stage"
 if [[ $stage != check ]]; then
     "$here/wheel-files.sh" onnxruntime onnxruntime-1.31.1 "ONNX Runtime's shared libraries, which the engine loads"

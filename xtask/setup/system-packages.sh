@@ -57,11 +57,6 @@ if [[ $stage == e2e ]]; then
     [[ -e /usr/lib/x86_64-linux-gnu/libc.a ]] || want "gcc libc6-dev" "the pause container"
 fi
 
-if [[ $stage == e2e ]] && ! docker info >/dev/null 2>&1; then
-    command -v buildah >/dev/null || want buildah "building container images, as no Docker daemon answers"
-    command -v mmdebstrap >/dev/null || want mmdebstrap "making the images' base where no registry is in reach"
-fi
-
 (( ${#wanted[@]} == 0 )) && exit 0
 
 install=(apt-get install -y -qq --no-install-recommends "${wanted[@]}")

@@ -1,0 +1,85 @@
+{{/*
+What each role may do. The operator binds agents and schedulers to theirs; Kubernetes lets it because it holds the same rules
+itself, which is less than the verb `bind` would give.
+*/}}
+
+{{- define "afterglow.agentRules" -}}
+- apiGroups: [afterglow.dev]
+  resources: [gpunodes]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [afterglow.dev]
+  resources: [gpunodes/status, modelreplicas/status]
+  verbs: [patch]
+- apiGroups: [afterglow.dev]
+  resources: [modelreplicas]
+  verbs: [get, list, watch, patch]
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, patch]
+- apiGroups: [resource.k8s.io]
+  resources: [resourceslices]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [resource.k8s.io]
+  resources: [resourceclaims]
+  verbs: [get, list, watch]
+{{- end }}
+
+{{- define "afterglow.agentNamespacedRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, create, patch]
+{{- end }}
+
+{{- define "afterglow.schedulerRules" -}}
+- apiGroups: [afterglow.dev]
+  resources: [modelreplicas, gpunodes]
+  verbs: [get, list, watch]
+{{- end }}
+
+{{- define "afterglow.operatorRules" -}}
+- apiGroups: [afterglow.dev]
+  resources: [inferenceclusters, modeldeployments]
+  verbs: [get, list, watch, patch]
+- apiGroups: [afterglow.dev]
+  resources: [inferenceclusters/status, modeldeployments/status, modelreplicas/status]
+  verbs: [patch]
+- apiGroups: [afterglow.dev]
+  resources: [inferenceclusters/finalizers, modeldeployments/finalizers]
+  verbs: [update]
+- apiGroups: [afterglow.dev]
+  resources: [modelreplicas]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [afterglow.dev]
+  resources: [gpunodes]
+  verbs: [get, list, watch, delete]
+- apiGroups: [""]
+  resources: [nodes, namespaces]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [clusterrolebindings]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [resource.k8s.io]
+  resources: [deviceclasses]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+
+{{- define "afterglow.operatorNamespacedRules" -}}
+- apiGroups: [apps]
+  resources: [daemonsets, deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [rolebindings]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, list, watch, create, update, patch, delete]
+{{- end }}

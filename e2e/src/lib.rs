@@ -1,1 +1,11 @@
-//! x
+//! A real Kubernetes cluster, the chart on it, and the stories that must pass there.
+//!
+//! The stories know a kubeconfig and a [`provider::Provider`]; `docs/dev/e2e.md` says how it fits together.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod kind;
+pub mod kubeconfig;
+pub mod local;
+pub mod provider;
+pub mod tools;

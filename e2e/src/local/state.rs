@@ -1,0 +1,121 @@
+//! The cluster's folder: keys, configuration, logs, the nodes' disks, and a record of every process that was started, so
+//! that another harness can end it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::process::Recorded;
+
+/// Folders of a node's disk, and where the node sees them; in this order, as the first hides what lies below it.
+pub(super) const DISK: [(&str, &str); 8] = [
+    ("kubelet", "/var/lib/kubelet"),
+    ("containerd", "/var/lib/containerd"),
+    ("cni", "/var/lib/cni"),
+    ("logpods", "/var/log/pods"),
+    ("logcontainers", "/var/log/containers"),
+    ("etccni", "/etc/cni/net.d"),
+    ("etccdi", "/etc/cdi"),
+    // The agents' cache: without a disk of its own each node would see the others' models.
+    ("afterglow", "/var/lib/afterglow"),
+];
+
+/// `target/e2e/local`.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    folder: PathBuf,
+}
+
+impl State {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    pub(super) fn create(&self) -> Result<()> {
+        for name in ["pki", "cfg", "log", "pid", "etcd"] {
+            let path = self.folder.join(name);
+            fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_string_lossy().into_owned()
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn logs(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    pub(super) fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.folder.join(format!("cfg/{user}.kubeconfig"))
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        }
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Makes the folders of a node's disk; what is there stays.
+    pub(super) fn disk(&self, number: u8) -> Result<()> {
+        for (name, _) in DISK {
+            let path = self.folder.join(format!("node{number}/{name}"));
+            fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Empties a node's disk.
+    pub(super) fn wipe(&self, number: u8) -> Result<()> {
+        let path = self.folder.join(format!("node{number}"));
+        fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))
+    }
+
+    /// Numbers of the nodes that have a disk.
+    pub(super) fn nodes(&self) -> Vec<u8> {
+        (1..=super::MOST_NODES)
+            .filter(|number| self.folder.join(format!("node{number}")).is_dir())
+            .collect()
+    }
+
+    /// The record of a process, if it was ever started.
+    pub(super) fn recorded(&self, name: &str) -> Option<Recorded> {
+        Recorded::parse(&fs::read_to_string(self.folder.join("pid").join(name)).ok()?)
+    }
+
+    pub(super) fn record(&self, name: &str, process: &Recorded) -> Result<()> {
+        self.write(&format!("pid/{name}"), &process.to_string())
+    }
+
+    /// Names of the recorded processes that still run.
+    pub(super) fn alive(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.folder.join("pid"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| self.recorded(name).is_some_and(|process| process.alive()))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Removes everything.
+    pub(super) fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove {}", self.folder.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
     EmbedInput, EmbeddingModel, Embeddings, Error, IndexEntry, InferRequest, InferResponse, Kind,
-    ModelConfig, ModelMetadata, ModelStatistics, Placement, Result,
+    ModelConfig, ModelLoad, ModelMetadata, ModelStatistics, Placement, Result,
 };
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::probe::{ProbeChild, Profiles};
-use crate::queue::Turn;
+use crate::queue::{Activity, Turn};
 use crate::repository::Folder;
 use crate::serving::{Loader, Models};
 use crate::session::{Device, DeviceChoice, DeviceError, Runtime};
@@ -74,6 +75,7 @@ impl Engine {
                 limit: options.probe_limit,
             },
             profiles: Profiles::open(options.profiles),
+            activity: Activity::default(),
         };
         let models = Arc::new(Models::new(folder, loader));
         Ok(Self(Arc::new(Inner {
@@ -101,6 +103,7 @@ impl Engine {
     /// From now on not ready; requests are still answered until the servers stop.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
+        self.0.models.loader().activity.stir();
     }
 
     /// Finishes what is queued and frees every model.
@@ -185,6 +188,16 @@ impl Engine {
         self.0.models.index(ready_only)
     }
 
+    /// How busy every model is.
+    pub fn load_report(&self) -> Vec<ModelLoad> {
+        self.0.models.load_report()
+    }
+
+    /// Hears of every change of what [`Self::load_report`] says.
+    pub fn activity(&self) -> watch::Receiver<()> {
+        self.0.models.loader().activity.subscribe()
+    }
+
     /// Loads a model of the repository as it lies there now; `config` (Triton's model configuration, the honoured part
     /// of it) comes on top of its settings.
     pub async fn load(
@@ -230,6 +243,7 @@ impl Engine {
                 Some(EmbeddingModel {
                     dimension: served.encoder()?.dimension(),
                     name: served.name.clone(),
+                    shown_as: served.shown_as.clone(),
                     created: served.created,
                 })
             })

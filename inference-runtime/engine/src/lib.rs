@@ -22,5 +22,5 @@ pub mod wire;
 pub use engine::{Engine, Options, StartError};
 pub use limits::Limits;
 pub use metrics::Metrics;
-pub use probe::{Comparison, Latency, ModelProfile, Verdict};
+pub use probe::{Comparison, Latency, ModelProfile, ReasonCode, Verdict};
 pub use session::{DeviceChoice, DeviceError, LibraryError, RuntimeError};

@@ -241,3 +241,139 @@ async fn a_probe_that_crashes_or_stalls_takes_nothing_down() {
     let engine = repository.engine_probing_with(&crash, Duration::from_mins(1));
     assert!(engine.scan().await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_call_a_model_by_its_clients_name_and_requests_by_its_folders() {
+    let repository = Repository::new()
+        .with("team-a.abs-1", 7, &unary("Abs"))
+        .settings("team-a.abs-1", "name: abs");
+    let engine = repository.engine();
+    assert!(engine.scan().await.is_empty());
+    let answer = engine
+        .infer(request("team-a.abs-1", vec![floats("x", &[1, 1], &[-2.0])]))
+        .await
+        .unwrap();
+    assert_eq!((answer.model.as_str(), answer.version.as_str()), ("abs", "7"));
+    assert_eq!(engine.metadata("team-a.abs-1", None).unwrap().name, "abs");
+    assert_eq!(engine.config("team-a.abs-1", None).unwrap().name, "abs");
+    assert_eq!(
+        engine.statistics(Some("team-a.abs-1"), None).unwrap()[0].name,
+        "abs"
+    );
+    assert_eq!(engine.index(true)[0].name, "team-a.abs-1");
+    assert!(engine.metrics().render().contains(r#"model="team-a.abs-1""#));
+    assert_eq!(
+        engine.infer(request("abs", vec![])).await.unwrap_err().kind,
+        Kind::NotFound,
+        "two folders may show the same name"
+    );
+
+    let _repository = repository.settings("team-a.abs-1", "name: absolute");
+    engine.load("team-a.abs-1", None, Vec::new()).await.unwrap();
+    assert_eq!(engine.metadata("team-a.abs-1", None).unwrap().name, "absolute");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_stream_tells_of_every_change_and_never_falls_silent() {
+    use afterglow_proto::load::{WatchRequest, load_client::LoadClient};
+    let repository = Repository::new().with("abs", 1, &unary("Abs"));
+    let engine = repository.engine();
+    let bind = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listeners = engine::wire::Listeners {
+        http: bind().await,
+        grpc: bind().await,
+        metrics: None,
+    };
+    let address = format!("http://{}", listeners.grpc.local_addr().unwrap());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let server = tokio::spawn(engine::wire::serve(engine.clone(), listeners, stop.clone()));
+    let mut client = LoadClient::connect(address).await.unwrap();
+    let request_all = WatchRequest {
+        minimum_interval_milliseconds: 1,
+    };
+    let mut reports = client.watch(request_all).await.unwrap().into_inner();
+    let first = reports.message().await.unwrap().unwrap();
+    assert_eq!((first.sequence, first.models.len()), (1, 0));
+
+    assert!(engine.scan().await.is_empty());
+    engine
+        .infer(request("abs", vec![floats("x", &[1, 1], &[-2.0])]))
+        .await
+        .unwrap();
+    let mut last = first.sequence;
+    let after_a_run = loop {
+        let report = reports.message().await.unwrap().unwrap();
+        assert_eq!(report.sequence, last + 1);
+        last = report.sequence;
+        if report
+            .models
+            .iter()
+            .any(|model| model.runs == 1 && model.running == 0)
+        {
+            break report;
+        }
+    };
+    let model = &after_a_run.models[0];
+    assert_eq!(
+        (model.name.as_str(), model.ready, model.waiting),
+        ("abs", true, 0)
+    );
+    assert!(
+        model.run_microseconds > 0 && model.max_batch_size == 8,
+        "{model:?}"
+    );
+    assert!(!after_a_run.draining);
+    // Nothing happens, and the stream goes on.
+    for _ in 0..3 {
+        reports.message().await.unwrap().unwrap();
+    }
+    engine.drain();
+    stop.cancel();
+    let mut draining = false;
+    while let Some(report) = reports.message().await.unwrap() {
+        draining = report.draining;
+    }
+    assert!(draining, "the last report says so");
+    server.await.unwrap();
+}
+
+#[test]
+fn a_probe_says_for_programs_why_a_model_may_not_be_served_and_keeps_what_passed() {
+    let repository = Repository::new()
+        .with("abs", 1, &unary("Abs"))
+        .with("broken", 1, b"no model");
+    let cache = tempfile::tempdir().unwrap();
+    let probe = |name: &str| -> serde_json::Value {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_afterglow-engine"))
+            .args([
+                "probe",
+                "--device",
+                "cpu",
+                "--output",
+                "json",
+                "--seconds",
+                "0.1",
+                "--cached",
+            ])
+            .arg(repository.models().join(name))
+            .env("AFTERGLOW_CACHE", cache.path())
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let broken = probe("broken");
+    assert_eq!(
+        (&broken["verdict"], &broken["reasonCode"]),
+        (&json!("failed"), &json!("invalid"))
+    );
+    let first = probe("abs");
+    assert_eq!(first["verdict"], "passed");
+    assert!(first.get("reasonCode").is_none());
+    let kept = std::fs::read_dir(cache.path().join("profiles")).unwrap().count();
+    assert_eq!(kept, 1, "what passed is kept, what failed is not");
+    assert_eq!(
+        probe("abs"),
+        first,
+        "load time and latencies too: it was not run again"
+    );
+}

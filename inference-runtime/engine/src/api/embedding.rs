@@ -3,8 +3,10 @@
 /// A model that embeds text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbeddingModel {
-    /// Model name.
+    /// Model name, as requests use it.
     pub name: String,
+    /// What answers call it.
+    pub shown_as: String,
     /// When it was loaded, in seconds since the epoch.
     pub created: u64,
     /// Length of its vectors; `None` where the model leaves it open.
@@ -23,6 +25,8 @@ pub enum EmbedInput {
 /// Vectors, in the order of the inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embeddings {
+    /// What answers call the model.
+    pub model: String,
     /// The version that answered.
     pub version: String,
     /// One vector an input.

@@ -9,6 +9,7 @@ use clap::Args;
 use super::Output;
 use super::telemetry::{self, LogFormat};
 use crate::devices::{self, Examined};
+use crate::session::DeviceChoice;
 
 #[derive(Debug, Args)]
 pub(super) struct Devices {
@@ -18,12 +19,15 @@ pub(super) struct Devices {
     /// List only; neither test nor measure
     #[arg(long)]
     quick: bool,
+    /// List and test only this device, e.g. opencl:0: a card that hangs cannot take the others' test with it
+    #[arg(long, value_name = "DEVICE")]
+    only: Option<DeviceChoice>,
 }
 
 impl Devices {
     pub(super) fn run(self) -> Result<ExitCode> {
         telemetry::start(LogFormat::Text, "warn");
-        let examined = devices::examine(!self.quick)?;
+        let examined = devices::examine(!self.quick, self.only)?;
         let text = match self.output {
             Output::Json => serde_json::to_string_pretty(&examined)? + "\n",
             Output::Table if examined.is_empty() => "no OpenCL device was found; install Mesa's rusticl for an AMD card \

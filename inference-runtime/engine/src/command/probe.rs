@@ -10,8 +10,8 @@ use clap::Args;
 
 use super::Output;
 use super::telemetry::{self, LogFormat};
-use crate::probe::{self, Trial, Verdict};
-use crate::repository::{self, Settings};
+use crate::probe::{self, Profiles, Trial, Verdict};
+use crate::repository::{self, PlacementRule, Settings};
 use crate::session::{Device, DeviceChoice, Runtime};
 
 #[derive(Debug, Args)]
@@ -28,6 +28,10 @@ pub(super) struct Probe {
     /// Seconds for measuring latency
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Answer with the profile of an earlier probe of the same model on the same device, and keep this one if it passes,
+    /// so that an engine with the same cache need not probe
+    #[arg(long)]
+    cached: bool,
     /// Settings as JSON, instead of those in model.yaml
     #[arg(long, hide = true)]
     settings: Option<String>,
@@ -54,15 +58,32 @@ impl Probe {
             (None, None) => Settings::default(),
         };
         let runtime = Runtime::load()?;
+        let device = Device::choose(&runtime, self.device)?;
+        // As the engine that loads the model will look for it.
+        let subject = match settings.placement {
+            PlacementRule::Cpu => Device::cpu(&runtime),
+            _ => device.clone(),
+        };
+        let profiles = self.cached.then(|| Profiles::open(None));
+        let kept = profiles.as_ref().and_then(|profiles| {
+            let digest = repository::digest(&scope, &settings).ok()?;
+            profiles.find(&digest, &subject)
+        });
         let trial = Trial {
             name: self.model.display().to_string(),
             model,
             scope,
             settings,
-            device: Device::choose(&runtime, self.device)?,
+            device,
             budget,
         };
-        let profile = trial.run();
+        let profile = kept.unwrap_or_else(|| {
+            let profile = trial.run();
+            if let Some(profiles) = &profiles {
+                profiles.keep(&profile, &subject);
+            }
+            profile
+        });
         let text = match self.output {
             Output::Json => serde_json::to_string_pretty(&profile)? + "\n",
             Output::Table => probe::table(&profile),

@@ -29,11 +29,15 @@ impl Examined {
     }
 }
 
-/// Every OpenCL device of this machine; with `try_them` also tested and measured, about two seconds each.
-pub(crate) fn examine(try_them: bool) -> Result<Vec<Examined>, opencl_kernels::Error> {
+/// Every OpenCL device of this machine, or `only` that one; with `try_them` also tested and measured, about two seconds each.
+pub(crate) fn examine(
+    try_them: bool,
+    only: Option<DeviceChoice>,
+) -> Result<Vec<Examined>, opencl_kernels::Error> {
     Ok(runtime::devices()?
         .into_iter()
         .enumerate()
+        .filter(|(index, _)| only.is_none_or(|only| only == DeviceChoice::OpenCl(*index)))
         .map(|(index, device)| one(index, device, try_them))
         .collect())
 }

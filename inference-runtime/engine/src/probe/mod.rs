@@ -19,6 +19,6 @@ pub(crate) use child::{ProbeChild, end_with_parent};
 pub(crate) use inputs::{Shapes, synthesize};
 pub(crate) use measure::resident_bytes;
 pub(crate) use placement::{check as check_placement, describe as describe_placement};
-pub use profile::{Comparison, Latency, ModelProfile, Verdict};
+pub use profile::{Comparison, Latency, ModelProfile, ReasonCode, Verdict};
 pub(crate) use table::table;
 pub(crate) use trial::{Trial, signature_ports};

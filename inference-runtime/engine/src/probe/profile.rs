@@ -26,6 +26,9 @@ pub struct ModelProfile {
     pub verdict: Verdict,
     /// Why not; empty if it may.
     pub reason: String,
+    /// The kind of that reason, for programs; absent if it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<ReasonCode>,
     /// Nodes, those of bodies and functions included.
     pub nodes: u64,
     /// Most rows of a batch; 0 = requests run alone.
@@ -61,6 +64,23 @@ pub enum Verdict {
     Passed,
     /// It may not.
     #[default]
+    Failed,
+}
+
+/// Why a model may not be served, for programs. A probe that crashed or was stopped writes no profile: who started it
+/// sees that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ReasonCode {
+    /// File, settings or shapes are not what they must be.
+    Invalid,
+    /// What the placement rule demands cannot be had.
+    Placement,
+    /// The device computes something else than ONNX Runtime's CPU provider.
+    Mismatch,
+    /// Not enough memory.
+    OutOfMemory,
+    /// The model does not load or run on the device.
     Failed,
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::measure::{latency, resident_bytes};
 use super::{
-    Comparison, ModelProfile, Shapes, Verdict, check_placement, compare, describe_placement, synthesize,
+    Comparison, ModelProfile, ReasonCode, Shapes, Verdict, check_placement, compare, describe_placement,
+    synthesize,
 };
 use crate::api::{Error, NamedTensor, Result, TensorSpec};
 use crate::devices::Sensors;
@@ -63,12 +64,19 @@ impl Trial {
         };
         match self.fill(&mut profile) {
             Ok(()) => profile.verdict = Verdict::Passed,
-            Err(error) => profile.reason = error.message,
+            Err(Refusal(code, error)) => {
+                profile.reason_code = Some(if out_of_memory(&error.message) {
+                    ReasonCode::OutOfMemory
+                } else {
+                    code
+                });
+                profile.reason = error.message;
+            }
         }
         profile
     }
 
-    fn fill(&self, profile: &mut ModelProfile) -> Result<()> {
+    fn fill(&self, profile: &mut ModelProfile) -> Result<(), Refusal> {
         let folder = self.model.parent().unwrap_or(Path::new("."));
         profile.digest = crate::repository::digest(&self.scope, &self.settings)
             .map_err(|e| Error::unavailable(format!("the model's files cannot be read: {e}")))?;
@@ -104,7 +112,7 @@ impl Trial {
         } else {
             let sensors = Sensors::of(device);
             let (before, used, started) = (resident_bytes(), sensors.memory_used(), Instant::now());
-            let mut subject = Session::open(device, &self.model)?;
+            let mut subject = Session::open(device, &self.model).map_err(because(ReasonCode::Failed))?;
             profile.load_seconds = started.elapsed().as_secs_f64();
             profile.host_bytes = resident_bytes().saturating_sub(before);
             profile.placement = describe_placement(device, subject.placed());
@@ -113,7 +121,8 @@ impl Trial {
                 subject.placed(),
                 self.settings.placement,
                 &checked.shape_nodes,
-            )?;
+            )
+            .map_err(because(ReasonCode::Placement))?;
             self.compare(profile, &source, &mut reference, &mut subject)?;
             // After the largest batch: arenas have grown to their size.
             profile.device_bytes = sensors
@@ -123,6 +132,7 @@ impl Trial {
             subject
         };
         self.measure(profile, &source, &mut subject, rows)
+            .map_err(because(ReasonCode::Failed))
     }
 
     fn source<'a>(&'a self, folder: &Path, inputs: &'a [Port], outputs: &[Port]) -> Result<Source<'a>> {
@@ -237,7 +247,7 @@ impl Trial {
         source: &Source<'_>,
         reference: &mut Session,
         subject: &mut Session,
-    ) -> Result<()> {
+    ) -> Result<(), Refusal> {
         let most = profile.max_batch_size;
         let sizes: BTreeSet<usize> = if most == 0 {
             BTreeSet::from([1])
@@ -248,10 +258,11 @@ impl Trial {
             let inputs = source.inputs((most > 0).then_some(batch))?;
             let expected = run(reference, &inputs)?;
             let got = run(subject, &inputs)
-                .map_err(|e| Error::unavailable(format!("on {}: {}", profile.device, e.message)))?;
+                .map_err(|e| Error::unavailable(format!("on {}: {}", profile.device, e.message)))
+                .map_err(because(ReasonCode::Failed))?;
+            let differs = |reason: String| Refusal(ReasonCode::Mismatch, Error::unavailable(reason));
             let tolerance = self.settings.probe.tolerance;
-            let mut comparisons =
-                compare::compare(batch, &expected, &got, tolerance).map_err(Error::unavailable)?;
+            let mut comparisons = compare::compare(batch, &expected, &got, tolerance).map_err(differs)?;
             if comparisons.iter().any(|c| c.beyond > 0) {
                 // Random operators differ from themselves.
                 let again = run(reference, &inputs)?;
@@ -268,7 +279,7 @@ impl Trial {
                 .collect();
             profile.comparisons.extend(comparisons);
             if !wrong.is_empty() {
-                return Err(Error::unavailable(format!(
+                return Err(differs(format!(
                     "{} computes something else than ONNX Runtime's CPU provider: {} (probe.tolerance in model.yaml)",
                     profile.device,
                     wrong.join("; ")
@@ -307,6 +318,35 @@ impl Trial {
         }
         Ok(())
     }
+}
+
+/// Why the trial ended, for programs and for people.
+#[derive(Debug)]
+struct Refusal(ReasonCode, Error);
+
+/// Until the device comes into play it is the model's own fault.
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self(ReasonCode::Invalid, error)
+    }
+}
+
+fn because(code: ReasonCode) -> impl Fn(Error) -> Refusal {
+    move |error| Refusal(code, error)
+}
+
+/// What ONNX Runtime and OpenCL drivers say when there is no more memory; codes would tell, but only texts come through.
+fn out_of_memory(text: &str) -> bool {
+    [
+        "Failed to allocate memory",
+        "not enough memory",
+        "CL_MEM_OBJECT_ALLOCATION_FAILURE",
+        "CL_OUT_OF_RESOURCES",
+        "CL_OUT_OF_HOST_MEMORY",
+        "bad_alloc",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
 }
 
 fn describe(c: &Comparison) -> String {

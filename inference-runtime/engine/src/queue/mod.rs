@@ -13,10 +13,10 @@ mod turn;
 mod worker;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use afterglow_policy::batch::Limits;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub(crate) use submit::Request;
 pub(crate) use turn::Turn;
@@ -76,6 +76,34 @@ pub(crate) struct Occupancy {
     pub(crate) waiting: usize,
     /// Running.
     pub(crate) running: usize,
+    /// Rows of what waits.
+    pub(crate) waiting_rows: usize,
+    /// Time of one run, an exponentially weighted mean; `None` before the first.
+    pub(crate) run_time: Option<Duration>,
+    /// Runs so far.
+    pub(crate) runs: u64,
+}
+
+/// Tells who watches that the state of some queue has changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Activity(watch::Sender<()>);
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(watch::Sender::new(()))
+    }
+}
+
+impl Activity {
+    /// Something has changed.
+    pub(crate) fn stir(&self) {
+        self.0.send_replace(());
+    }
+
+    /// Hears of every change from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.0.subscribe()
+    }
 }
 
 struct Shared<E: Execute> {
@@ -88,6 +116,7 @@ struct Shared<E: Execute> {
     state: Mutex<State<E>>,
     changed: Condvar,
     statistics: Arc<Statistics>,
+    activity: Activity,
 }
 
 struct State<E: Execute> {
@@ -95,6 +124,8 @@ struct State<E: Execute> {
     running: Option<Running<E::Stop>>,
     next_id: u64,
     closed: bool,
+    run_time: Option<Duration>,
+    runs: u64,
 }
 
 struct Job<E: Execute> {
@@ -121,7 +152,13 @@ struct Running<S> {
 }
 
 impl<E: Execute> Queue<E> {
-    pub(crate) fn new(name: String, limits: Limits, capacity: usize, statistics: Arc<Statistics>) -> Self {
+    pub(crate) fn new(
+        name: String,
+        limits: Limits,
+        capacity: usize,
+        statistics: Arc<Statistics>,
+        activity: Activity,
+    ) -> Self {
         Self(Arc::new(Shared {
             name,
             limits,
@@ -132,9 +169,12 @@ impl<E: Execute> Queue<E> {
                 running: None,
                 next_id: 0,
                 closed: false,
+                run_time: None,
+                runs: 0,
             }),
             changed: Condvar::new(),
             statistics,
+            activity,
         }))
     }
 
@@ -149,11 +189,20 @@ impl<E: Execute> Queue<E> {
         Occupancy {
             waiting: state.jobs.len(),
             running: state.running.as_ref().map_or(0, |running| running.ids.len()),
+            waiting_rows: state.jobs.iter().map(|job| job.rows).sum(),
+            run_time: state.run_time,
+            runs: state.runs,
         }
     }
 }
 
 impl<E: Execute> Shared<E> {
+    /// Wakes the worker and tells who watches.
+    fn stir(&self) {
+        self.changed.notify_all();
+        self.activity.stir();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -70,7 +70,7 @@ impl<E: Execute> Queue<E> {
             });
             id
         };
-        self.0.changed.notify_all();
+        self.0.stir();
         let _leave = Leave { queue: self, id };
         tokio::select! {
             biased;
@@ -87,7 +87,7 @@ impl<E: Execute> Queue<E> {
         if let Some(at) = state.jobs.iter().position(|job| job.id == id) {
             state.jobs.remove(at);
             drop(state);
-            self.0.changed.notify_all();
+            self.0.stir();
         } else if let Some(running) = &mut state.running
             && let Some(at) = running.ids.iter().position(|&running| running == id)
         {

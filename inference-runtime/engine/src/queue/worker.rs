@@ -145,11 +145,13 @@ impl<E: Execute> Worker<E> {
             }
         }
         self.queue.0.lock().running = None;
+        self.queue.0.activity.stir();
     }
 
     fn enter(&self, ids: Vec<u64>) -> Result<()> {
         let stop = self.execute.stopper()?;
         self.queue.0.lock().running = Some(Running { ids, stop });
+        self.queue.0.activity.stir();
         Ok(())
     }
 
@@ -161,6 +163,13 @@ impl<E: Execute> Worker<E> {
         };
         running.stop = stop;
         Ok(true)
+    }
+
+    /// The mean follows a change within some ten runs and forgives a single slow one.
+    fn ran(&self, time: Duration) {
+        let mut state = self.queue.0.lock();
+        state.runs += 1;
+        state.run_time = Some(state.run_time.map_or(time, |mean| (mean * 7 + time) / 8));
     }
 
     fn attempt(&mut self, jobs: &[Job<E>]) -> Result<Vec<Answer<E::Output>>> {
@@ -184,6 +193,7 @@ impl<E: Execute> Worker<E> {
             .0
             .statistics
             .executed(jobs.iter().map(|job| job.rows).sum(), timing);
+        self.ran(timing.input + timing.infer + timing.output);
         Ok(jobs
             .iter()
             .zip(outputs)

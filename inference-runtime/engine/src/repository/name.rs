@@ -2,7 +2,8 @@
 
 /// Why a folder's name cannot be a model's name; `None` if it can.
 pub(crate) fn fault(name: &str) -> Option<String> {
-    const LONGEST: usize = 128;
+    // What a file system takes.
+    const LONGEST: usize = 255;
     if name == "stats" {
         return Some("the name `stats` is taken by the protocol (/v2/models/stats)".to_owned());
     }
@@ -37,7 +38,7 @@ mod tests {
         for good in ["all-minilm-l6-v2", "a", "Modell_1.5", "größe"] {
             assert_eq!(fault(good), None, "{good}");
         }
-        let long = "x".repeat(129);
+        let long = "x".repeat(256);
         for bad in [
             "stats",
             "",

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::duration;
+use super::{duration, name};
 
 /// A model's settings. Every key has a default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Settings {
+    /// What clients call the model; absent: as its folder is called. Not written out again: the probe does not need it,
+    /// and a model under another name is the same model to probe and to load.
+    #[serde(skip_serializing)]
+    pub(crate) name: Option<String>,
     /// What the model is for.
     pub(crate) task: Task,
     /// What may run on the CPU.
@@ -221,6 +225,9 @@ impl Settings {
     /// What types alone cannot say.
     pub(crate) fn check(&self) -> Result<(), String> {
         const MOST_ROWS: usize = 4096;
+        if let Some(fault) = self.name.as_deref().and_then(name::fault) {
+            return Err(format!("name: {fault}"));
+        }
         let Batching {
             max_batch_size,
             max_delay,
@@ -293,8 +300,9 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let settings = Settings::parse(
-            "task: embedding\n\
+        let mut settings = Settings::parse(
+            "name: embedder\n\
+             task: embedding\n\
              placement: strict\n\
              versionPolicy: { latest: 2 }\n\
              batching: { maxBatchSize: 32, maxDelay: 2ms, preferredSizes: [8, 16], maxQueue: 64 }\n\
@@ -325,6 +333,7 @@ mod tests {
         );
         assert!((settings.probe.tolerance.relative - 1e-2).abs() < 1e-12);
 
+        assert_eq!(settings.name.take().as_deref(), Some("embedder"));
         let again: Settings = serde_json::from_slice(&serde_json::to_vec(&settings).unwrap()).unwrap();
         assert_eq!(again, settings, "settings travel to the probe as JSON");
     }
@@ -343,6 +352,7 @@ mod tests {
     fn what_is_not_honoured_is_refused_and_named() {
         for (text, expected) in [
             ("tusk: embedding", "tusk"),
+            ("name: a/b", "name"),
             ("task: chat", "chat"),
             ("batching: { maxBatch: 4 }", "maxBatch"),
             ("batching: { maxDelay: 2 hours }", "2 hours"),

@@ -16,7 +16,7 @@ use crate::probe::{
     ModelProfile, ProbeChild, Profiles, Shapes, Verdict, check_placement, describe_placement,
     signature_ports, synthesize,
 };
-use crate::queue::{self, Queue, Turn};
+use crate::queue::{self, Activity, Queue, Turn};
 use crate::repository::{self, PlacementRule, Settings, Task, WarmUp};
 use crate::session::{Device, Session};
 use crate::statistics::Statistics;
@@ -30,6 +30,8 @@ pub(crate) struct Loader {
     pub(crate) turn: Arc<Turn>,
     pub(crate) probe: ProbeChild,
     pub(crate) profiles: Profiles,
+    /// Hears of every change of a queue or of the table of models.
+    pub(crate) activity: Activity,
 }
 
 /// A version that is wanted.
@@ -39,6 +41,13 @@ pub(crate) struct Wanted {
     pub(crate) version: u64,
     pub(crate) folder: PathBuf,
     pub(crate) settings: Settings,
+}
+
+impl Wanted {
+    /// What answers call the model.
+    pub(crate) fn shown_as(&self) -> &str {
+        self.settings.name.as_deref().unwrap_or(&self.name)
+    }
 }
 
 impl Loader {
@@ -147,11 +156,13 @@ impl Loader {
             },
         };
         let statistics = Arc::new(Statistics::default());
+        let shown_as = settings.name.clone().unwrap_or_else(|| name.clone());
         let queue = Queue::new(
-            name.clone(),
+            shown_as.clone(),
             limits,
             settings.batching.max_queue,
             Arc::clone(&statistics),
+            self.activity.clone(),
         );
         let executor = Executor {
             session,
@@ -161,6 +172,7 @@ impl Loader {
             .map_err(|e| Error::unavailable(format!("no thread for the model's worker: {e}")))?;
         Ok(Served {
             name,
+            shown_as,
             version,
             digest,
             created: SystemTime::now()

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Served;
 use super::load::{Loader, Wanted, blocking};
-use crate::api::{Error, IndexEntry, ModelState, Result};
+use crate::api::{Error, IndexEntry, ModelLoad, ModelState, Result};
 use crate::repository::{self, Folder, ModelFolder};
 
 /// The table of models of one engine.
@@ -61,7 +61,10 @@ impl Models {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Entry>> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+        let table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        // Before the change is made, but with the lock held: who hears of it waits to read.
+        self.loader.activity.stir();
+        table
     }
 
     /// Loads everything that lies in the repository, one after the other; answers what failed.
@@ -144,7 +147,7 @@ impl Models {
         let loaded = async {
             let digest = self.loader.digest(&wanted).await?;
             match &old {
-                Some(old) if old.digest == digest => Ok(None),
+                Some(old) if old.digest == digest && old.shown_as == wanted.shown_as() => Ok(None),
                 _ => self.loader.load(wanted).await.map(Some),
             }
         };
@@ -311,6 +314,26 @@ impl Models {
             .flat_map(|(_, entry)| entry.versions.values())
             .filter_map(|slot| slot.served.clone())
             .collect()
+    }
+
+    /// How busy every model of the table is: its highest version that answers.
+    pub(crate) fn load_report(&self) -> Vec<ModelLoad> {
+        let table = self.read();
+        let models = table.iter().map(|(name, entry)| {
+            let mut answering = entry
+                .versions
+                .values()
+                .rev()
+                .filter_map(|slot| slot.served.as_ref());
+            answering.next().map_or_else(
+                || ModelLoad {
+                    name: name.clone(),
+                    ..ModelLoad::default()
+                },
+                |served| served.load(),
+            )
+        });
+        models.collect()
     }
 
     /// What the table holds and what lies in the repository besides.

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::executor::{Executor, Input, Key, Output};
 use crate::api::{
-    DynamicBatching, EmbedInput, Embeddings, Error, InferRequest, InferResponse, ModelConfig, ModelMetadata,
-    ModelStatistics, NamedTensor, Placement, RequestedOutput, Result, TensorSpec,
+    DynamicBatching, EmbedInput, Embeddings, Error, InferRequest, InferResponse, ModelConfig, ModelLoad,
+    ModelMetadata, ModelStatistics, NamedTensor, Placement, RequestedOutput, Result, TensorSpec,
 };
 use crate::model::{Signature, classify};
 use crate::queue::{Occupancy, Queue, Request};
@@ -22,7 +22,10 @@ const PLATFORM: &str = "onnxruntime_onnx";
 
 /// A model version that answers. Its session lives on its worker's thread.
 pub(crate) struct Served {
+    /// What requests, the repository and metrics call it.
     pub(crate) name: String,
+    /// What answers call it.
+    pub(crate) shown_as: String,
     pub(crate) version: u64,
     /// Identifies content and settings: the same digest need not be loaded again.
     pub(crate) digest: String,
@@ -70,7 +73,7 @@ impl Served {
             return Err(Error::internal("vectors for a request of tensors"));
         };
         let response = InferResponse {
-            model: self.name.clone(),
+            model: self.shown_as.clone(),
             version: self.version.to_string(),
             id: request.id,
             outputs: self.select(outputs, &request.outputs)?,
@@ -129,7 +132,7 @@ impl Served {
         let encoder = self.encoder.clone().ok_or_else(|| {
             Error::invalid(format!(
                 "model `{}` does not embed text (task: embedding)",
-                self.name
+                self.shown_as
             ))
         })?;
         if inputs.is_empty() {
@@ -140,7 +143,7 @@ impl Served {
         {
             return Err(Error::invalid(format!(
                 "model `{}` makes vectors of {} numbers; `dimensions` cannot be {wanted}",
-                self.name,
+                self.shown_as,
                 has.map_or("its own number of".to_owned(), |n| n.to_string())
             )));
         }
@@ -191,6 +194,7 @@ impl Served {
             }
         }
         let embeddings = Embeddings {
+            model: self.shown_as.clone(),
             version: self.version.to_string(),
             vectors,
             prompt_tokens,
@@ -205,7 +209,7 @@ impl Served {
 
     pub(crate) fn metadata(&self, versions: Vec<String>) -> ModelMetadata {
         ModelMetadata {
-            name: self.name.clone(),
+            name: self.shown_as.clone(),
             versions,
             platform: PLATFORM,
             inputs: self.signature.inputs.clone(),
@@ -225,7 +229,7 @@ impl Served {
             specs
         };
         ModelConfig {
-            name: self.name.clone(),
+            name: self.shown_as.clone(),
             platform: PLATFORM,
             max_batch_size: self.signature.max_batch,
             inputs: dims(&self.signature.inputs),
@@ -254,7 +258,7 @@ impl Served {
     pub(crate) fn statistics(&self) -> ModelStatistics {
         let s = self.statistics.snapshot();
         ModelStatistics {
-            name: self.name.clone(),
+            name: self.shown_as.clone(),
             version: self.version.to_string(),
             last_inference: s.last_inference,
             inference_count: s.inference_count,
@@ -269,6 +273,27 @@ impl Served {
     /// Host memory the model took when it was probed.
     pub(crate) fn host_bytes(&self) -> u64 {
         self.host_bytes
+    }
+
+    /// How busy it is.
+    pub(crate) fn load(&self) -> ModelLoad {
+        let Occupancy {
+            waiting,
+            running,
+            waiting_rows,
+            run_time,
+            runs,
+        } = self.queue.occupancy();
+        ModelLoad {
+            name: self.name.clone(),
+            ready: true,
+            waiting,
+            running,
+            waiting_rows,
+            max_batch_size: self.signature.max_batch.max(1),
+            run_time: run_time.unwrap_or_default(),
+            runs,
+        }
     }
 
     pub(crate) fn occupancy(&self) -> Occupancy {

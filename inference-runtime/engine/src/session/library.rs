@@ -33,7 +33,10 @@ fn list(paths: &[PathBuf]) -> String {
         .join(", ")
 }
 
-/// The library of this process: `ORT_DYLIB_PATH`, then beside the executable, then our cache.
+/// Where our images put libraries; the executable itself lies in a folder for executables there.
+pub(super) const SYSTEM: &str = "/usr/lib/afterglow";
+
+/// The library of this process: `ORT_DYLIB_PATH`, then beside the executable, then where images put it, then our cache.
 pub(super) fn find() -> Result<PathBuf, LibraryError> {
     let said = std::env::var_os("ORT_DYLIB_PATH")
         .filter(|path| !path.is_empty())
@@ -41,13 +44,14 @@ pub(super) fn find() -> Result<PathBuf, LibraryError> {
     let beside = std::env::current_exe()
         .ok()
         .and_then(|exe| exe.parent().map(Path::to_owned));
-    find_in(said, beside.as_deref(), cache::folder().as_deref())
+    let caches: Vec<PathBuf> = cache::folders().collect();
+    find_in(said, beside.as_deref(), &caches)
 }
 
 fn find_in(
     said: Option<PathBuf>,
     beside: Option<&Path>,
-    cache: Option<&Path>,
+    caches: &[PathBuf],
 ) -> Result<PathBuf, LibraryError> {
     if let Some(said) = said {
         return if said.is_file() {
@@ -60,7 +64,8 @@ fn find_in(
     let candidates: Vec<PathBuf> = beside
         .map(|folder| folder.join(&file))
         .into_iter()
-        .chain(cache.map(|c| {
+        .chain([Path::new(SYSTEM).join(&file)])
+        .chain(caches.iter().map(|c| {
             c.join(format!("onnxruntime-{VERSION}/onnxruntime/capi"))
                 .join(&file)
         }))
@@ -78,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_path_that_was_said_is_never_replaced_by_another() {
-        let error = find_in(Some("/no/such/libonnxruntime.so".into()), None, None).unwrap_err();
+        let error = find_in(Some("/no/such/libonnxruntime.so".into()), None, &[]).unwrap_err();
         assert!(
             error.to_string().contains("/no/such/libonnxruntime.so"),
             "{error}"
@@ -88,7 +93,8 @@ mod tests {
     #[test]
     fn the_executables_folder_comes_before_the_cache_and_a_missing_library_names_both() {
         let (beside, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let error = find_in(None, Some(beside.path()), Some(cache.path()))
+        let caches = [cache.path().to_owned()];
+        let error = find_in(None, Some(beside.path()), &caches)
             .unwrap_err()
             .to_string();
         assert!(error.contains(&beside.path().display().to_string()), "{error}");
@@ -101,16 +107,10 @@ mod tests {
         std::fs::create_dir_all(&capi).unwrap();
         let cached = capi.join(format!("libonnxruntime.so.{VERSION}"));
         std::fs::write(&cached, "").unwrap();
-        assert_eq!(
-            find_in(None, Some(beside.path()), Some(cache.path())).unwrap(),
-            cached
-        );
+        assert_eq!(find_in(None, Some(beside.path()), &caches).unwrap(), cached);
 
         let near = beside.path().join(format!("libonnxruntime.so.{VERSION}"));
         std::fs::write(&near, "").unwrap();
-        assert_eq!(
-            find_in(None, Some(beside.path()), Some(cache.path())).unwrap(),
-            near
-        );
+        assert_eq!(find_in(None, Some(beside.path()), &caches).unwrap(), near);
     }
 }

@@ -1,6 +1,6 @@
 //! The one ONNX Runtime of this process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
@@ -128,7 +128,7 @@ impl Runtime {
     }
 }
 
-/// `AFTERGLOW_EP_LIBRARY`, else beside the executable. Test binaries live one folder below.
+/// `AFTERGLOW_EP_LIBRARY`, else beside the executable, else where our images put it. Test binaries live one folder below.
 fn provider_library() -> PathBuf {
     const FILE: &str = "libafterglow_opencl_ep.so";
     if let Some(said) = std::env::var_os("AFTERGLOW_EP_LIBRARY").filter(|path| !path.is_empty()) {
@@ -141,6 +141,10 @@ fn provider_library() -> PathBuf {
     let beside = folder.join(FILE);
     if !beside.is_file() && folder.ends_with("deps") {
         return folder.with_file_name(FILE);
+    }
+    let system = Path::new(library::SYSTEM).join(FILE);
+    if !beside.is_file() && system.is_file() {
+        return system;
     }
     beside
 }

@@ -1,12 +1,14 @@
-//! OIP v2 over gRPC, and gRPC's own health service.
+//! OIP v2 over gRPC, load reports, and gRPC's own health service.
 
 mod health;
 mod infer;
+mod load;
 mod mend;
 mod service;
 mod stream;
 
 use afterglow_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use afterglow_proto::load::load_server::LoadServer;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
@@ -22,6 +24,7 @@ use crate::Engine;
 pub(super) fn router(engine: Engine, stop: CancellationToken) -> Router {
     let most = engine.limits().body_bytes;
     let health = health::Health::new(engine.clone(), stop.clone());
+    let load = load::Load::new(engine.clone(), stop.clone());
     let inference = GrpcInferenceServiceServer::new(service::Service::new(engine, stop))
         .max_decoding_message_size(most)
         .max_encoding_message_size(usize::MAX)
@@ -29,6 +32,7 @@ pub(super) fn router(engine: Engine, stop: CancellationToken) -> Router {
         .accept_compressed(CompressionEncoding::Deflate);
     Routes::new(inference)
         .add_service(HealthServer::new(health))
+        .add_service(LoadServer::new(load))
         .into_axum_router()
         .layer(axum::middleware::from_fn(mend::mend))
 }

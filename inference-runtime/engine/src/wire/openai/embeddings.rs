@@ -36,11 +36,11 @@ pub(super) async fn create(
     } = rest::offload(body.len(), move || request::read(&body, deepest, most)).await?;
     let embeddings = engine.embed(&model, inputs, dimensions, None, cancel).await?;
     let size = embeddings.vectors.iter().map(Vec::len).sum();
-    let answer = rest::offload(size, move || Ok(write(&model, &embeddings, format))).await?;
+    let answer = rest::offload(size, move || Ok(write(&embeddings, format))).await?;
     Ok(rest::bytes(StatusCode::OK, "application/json", answer))
 }
 
-fn write(model: &str, embeddings: &Embeddings, format: Format) -> Vec<u8> {
+fn write(embeddings: &Embeddings, format: Format) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(br#"{"object":"list","data":["#);
     for (index, vector) in embeddings.vectors.iter().enumerate() {
@@ -70,7 +70,7 @@ fn write(model: &str, embeddings: &Embeddings, format: Format) -> Vec<u8> {
         out.push(b'}');
     }
     out.extend_from_slice(br#"],"model":"#);
-    json::string(&mut out, model);
+    json::string(&mut out, &embeddings.model);
     let tokens = embeddings.prompt_tokens;
     append(
         &mut out,
@@ -90,14 +90,15 @@ mod tests {
     #[test]
     fn both_formats_carry_the_same_vectors() {
         let embeddings = Embeddings {
+            model: "m".into(),
             version: "1".into(),
             vectors: vec![vec![0.5, -1.0], vec![0.1, 2.0]],
             prompt_tokens: 7,
         };
-        let parse = |format| -> serde_json::Value {
-            serde_json::from_slice(&write("m", &embeddings, format)).unwrap()
-        };
+        let parse =
+            |format| -> serde_json::Value { serde_json::from_slice(&write(&embeddings, format)).unwrap() };
         let float = parse(Format::Float);
+        assert_eq!(float["model"], "m");
         assert_eq!(float["data"][0]["embedding"], serde_json::json!([0.5, -1.0]));
         assert_eq!(float["data"][1]["index"], 1);
         assert_eq!(

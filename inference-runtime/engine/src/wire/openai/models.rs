@@ -26,7 +26,7 @@ pub(super) async fn one(State(engine): State<Engine>, path: RawPathParams) -> Re
 }
 
 fn describe(model: &EmbeddingModel) -> Value {
-    json!({"id": model.name, "object": "model", "created": model.created, "owned_by": server::NAME})
+    json!({"id": model.shown_as, "object": "model", "created": model.created, "owned_by": server::NAME})
 }
 
 fn json(value: &Value) -> Response {

@@ -1,4 +1,19 @@
 //! Which replica answers a request: `(replicas, request, strategy, randomness) → a replica and because of what`.
+//!
+//! [`pick`] is the whole of it. Requests of a session are kept together first, whatever the strategy (`sticky.rs`); all others
+//! go where the strategy says (`score.rs`). Random numbers are an argument, so the same call gives the same answer.
+
+mod decide;
+#[cfg(test)]
+mod properties;
+mod score;
+mod sticky;
+#[cfg(test)]
+mod tables;
+
+use std::fmt;
+
+pub use decide::pick;
 
 /// A replica that could answer, as the scheduler sees it now.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,4 +59,81 @@ pub enum Strategy {
     /// The earliest expected answer.
     #[default]
     Adaptive,
+}
+
+/// The replica that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pick {
+    /// Its place in the list of candidates.
+    pub index: usize,
+    /// Why this one.
+    pub because: Because,
+}
+
+/// Why a replica was picked. Its words (`Display`) are for people, [`Because::name`] is for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// No other could.
+    Only,
+    /// Its session is served there.
+    Session,
+    /// The replica of its session has more than its share, this one is the next in the session's order.
+    SessionOverflow,
+    /// So many requests wait and run there, and nowhere fewer.
+    LeastLoaded {
+        /// Requests that wait and run.
+        load: u32,
+    },
+    /// A run takes so long there, and nowhere much less.
+    GpuMatch {
+        /// Microseconds of a run, expected.
+        run_microseconds: u64,
+    },
+    /// The answer is expected after so long, and nowhere much earlier.
+    Adaptive {
+        /// Microseconds until the answer, expected.
+        answer_microseconds: u64,
+    },
+}
+
+impl Because {
+    /// One word for a metric's label.
+    ///
+    /// ```
+    /// use afterglow_policy::pick::Because;
+    ///
+    /// assert_eq!(Because::LeastLoaded { load: 3 }.name(), "least_loaded");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Only => "only",
+            Self::Session => "session",
+            Self::SessionOverflow => "session_overflow",
+            Self::LeastLoaded { .. } => "least_loaded",
+            Self::GpuMatch { .. } => "gpu_match",
+            Self::Adaptive { .. } => "adaptive",
+        }
+    }
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Only => write!(out, "no other replica can answer"),
+            Self::Session => write!(out, "its session is served there"),
+            Self::SessionOverflow => write!(out, "the replica of its session has more than its share"),
+            Self::LeastLoaded { load } => write!(out, "least loaded: {load} requests there"),
+            Self::GpuMatch { run_microseconds } => write!(out, "fastest device: {run_microseconds} us a run"),
+            Self::Adaptive { answer_microseconds } => {
+                write!(out, "earliest answer: expected after {answer_microseconds} us")
+            }
+        }
+    }
+}
+
+impl Candidate {
+    /// Requests that wait and run.
+    fn load(&self) -> u32 {
+        self.waiting.saturating_add(self.running)
+    }
 }

@@ -1,7 +1,19 @@
 //! Which device a new replica goes to: `(fleet, wish) → placement or every reason why not`.
 //!
-//! Filter with reasons, then score what is left. Nothing that runs is moved by this function: it is asked once per replica
-//! that is wanted and does not exist. It never promises memory that is promised already.
+//! Filter with reasons (`filter.rs`), then score what is left (`score.rs`). Nothing that runs is moved by this function: it is
+//! asked once per replica that is wanted and does not exist, so a placement is stable by construction, and there is no
+//! "better" one to look for later. It never promises memory that is promised already: who places several replicas adds each
+//! to the fleet ([`Fleet::put`]) before asking for the next.
+
+mod filter;
+#[cfg(test)]
+mod properties;
+mod rejected;
+mod score;
+#[cfg(test)]
+mod tables;
+
+pub use rejected::{Reason, Rejected, Rejection};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +36,7 @@ pub struct Node {
 }
 
 /// Why nothing new goes to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Closed {
     /// `spec.unschedulable` of the GpuNode or of the Kubernetes node.
     Cordoned,
@@ -54,7 +66,7 @@ pub struct Device {
 /// Card or processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A graphics card.
+    /// A graphics card; it comes before a processor.
     Gpu,
     /// A processor that stands in for one.
     Cpu,
@@ -90,4 +102,97 @@ pub struct Wish {
     pub failed_on: BTreeMap<(String, String), String>,
     /// Median microseconds of one row, where a probe measured this model on a device (by node and device).
     pub measured: BTreeMap<(String, String), u64>,
+}
+
+/// Where a replica goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The node.
+    pub node: String,
+    /// The device.
+    pub device: String,
+    /// Why this one, for people.
+    pub because: String,
+}
+
+/// The best device for a wish, or why there is none.
+///
+/// ```
+/// use afterglow_policy::place::{Device, Fleet, Kind, Node, Wish, place};
+///
+/// let card = |memory| Device {
+///     kind: Kind::Gpu,
+///     family: "Polaris".to_owned(),
+///     memory,
+///     offered: Ok(()),
+///     gflops: 5_000,
+///     residents: Vec::new(),
+/// };
+/// let mut fleet = Fleet::default();
+/// for (name, memory) in [("node1", 4 << 30), ("node2", 8 << 30)] {
+///     let devices = [("gpu-0".to_owned(), card(memory))].into();
+///     fleet.nodes.insert(name.to_owned(), Node { devices, ..Node::default() });
+/// }
+/// let wish = Wish { deployment: "default/bert".to_owned(), memory: 6 << 30, ..Wish::default() };
+///
+/// let placement = place(&fleet, &wish).unwrap();
+/// assert_eq!((placement.node.as_str(), placement.device.as_str()), ("node2", "gpu-0"));
+///
+/// fleet.put(&placement, &wish);
+/// let rejected = place(&fleet, &wish).unwrap_err();
+/// assert!(rejected.summary().starts_with("0 of 2 devices fit: 2 have too little free memory"));
+/// ```
+pub fn place(fleet: &Fleet, wish: &Wish) -> Result<Placement, Rejected> {
+    let (fits, rejections) = filter::filter(fleet, wish);
+    score::best(&fits, wish).ok_or(Rejected { reasons: rejections })
+}
+
+impl Fleet {
+    /// Writes a placement down, so that its memory is not promised twice and the next replica goes elsewhere. Does nothing if
+    /// the device is not in the fleet.
+    ///
+    /// ```
+    /// use afterglow_policy::place::{Fleet, Placement, Wish};
+    ///
+    /// let nowhere = Placement { node: "n".into(), device: "d".into(), because: String::new() };
+    /// let mut fleet = Fleet::default();
+    /// fleet.put(&nowhere, &Wish::default());
+    /// assert_eq!(fleet, Fleet::default());
+    /// ```
+    pub fn put(&mut self, placement: &Placement, wish: &Wish) {
+        let device = self
+            .nodes
+            .get_mut(&placement.node)
+            .and_then(|node| node.devices.get_mut(&placement.device));
+        if let Some(device) = device {
+            device.residents.push(Resident {
+                deployment: wish.deployment.clone(),
+                digest: wish.digest.clone(),
+                memory: wish.memory,
+            });
+        }
+    }
+}
+
+impl Device {
+    /// Bytes that nothing was promised of.
+    ///
+    /// ```
+    /// # use afterglow_policy::place::{Device, Kind, Resident};
+    /// let resident = Resident { deployment: "a/b".into(), digest: String::new(), memory: 3 };
+    /// let device = Device {
+    ///     kind: Kind::Gpu,
+    ///     family: String::new(),
+    ///     memory: 8,
+    ///     offered: Ok(()),
+    ///     gflops: 0,
+    ///     residents: vec![resident],
+    /// };
+    /// assert_eq!(device.free(), 5);
+    /// ```
+    pub fn free(&self) -> u64 {
+        self.residents
+            .iter()
+            .fold(self.memory, |free, resident| free.saturating_sub(resident.memory))
+    }
 }

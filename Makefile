@@ -11,7 +11,7 @@ MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build model test test-rust test-python wheel operators bench gates generate check fmt lint tidy deny clean
+.PHONY: help run build model test test-rust test-python wheel operators bench gates generate images manifests chart check fmt lint tidy deny clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ test-rust: setup-test ## unit and property tests of every crate
 	cargo test --release --locked --workspace
 
 test-python: setup-test build $(MODEL) ## stories with real clients, models and the packaged provider
-	$(PYTHON) -m pytest tests
+	$(PYTHON) -m pytest tests --ignore tests/chart
 
 wheel: setup-run build ## pack the provider for Python into dist/
 	$(PYTHON) -m pip wheel --quiet --no-index --no-deps --wheel-dir dist inference-runtime/opencl-ep/python
@@ -52,6 +52,16 @@ gates: ## compile every kernel with the RX 580's driver (no card needed; as root
 generate: ## write the generated code anew
 	cargo run --release --locked -p xtask -- generate
 
+images: setup-e2e setup-run build ## build the container images into target/images
+	cargo build --release --locked -p afterglow-operator -p afterglow-agent -p afterglow-scheduler
+	images/build.sh $(IMAGES)
+
+manifests: setup-e2e setup-test ## render what follows from the kinds and the chart: manifests/, its tables and schemas
+	$(PYTHON) charts/render.py
+
+chart: setup-e2e setup-test ## lint the Helm chart, validate what it renders, hold it against what is generated
+	$(PYTHON) -m pytest -q tests/chart
+
 check: fmt lint tidy deny ## formatting, lints, house rules, licences
 
 fmt: setup-check
@@ -60,7 +70,7 @@ fmt: setup-check
 
 lint: setup-check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	ruff check . && shellcheck xtask/setup/*.sh .ci/run
+	ruff check . && shellcheck xtask/setup/*.sh images/*.sh .ci/run
 
 tidy:
 	cargo run --release --locked -p xtask -- tidy

@@ -1,0 +1,188 @@
+"""The chart as Helm renders it: valid for Kubernetes and for our kinds, strict about values, and no more than it says."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Object = dict[str, Any]
+Result = subprocess.CompletedProcess[str]
+Render = Callable[..., list[Object]]
+ROOT = Path(__file__).resolve().parents[2]
+VALUES = ["default", "pocl", "hardened"]
+KINDS = {"inferenceclusters", "modeldeployments", "modelreplicas", "gpunodes"}
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [found for found in objects if found["kind"] == kind]
+
+
+def operator(objects: list[Object]) -> Object:
+    (deployment,) = of_kind(objects, "Deployment")
+    return deployment["spec"]["template"]
+
+
+def rules(role: Object) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_lint_has_nothing_to_say(helm: Callable[..., Result], chart: Path, values: str) -> None:
+    said = helm("lint", "--strict", chart, "--values", chart / f"ci/{values}-values.yaml")
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_what_is_rendered_is_valid_to_the_letter(
+    render: Render, kubeconform: Callable[[list[Object]], Result], values: str
+) -> None:
+    objects = render(values)
+    said = kubeconform(objects)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"Valid: {len(objects)}, Invalid: 0, Errors: 0, Skipped: 0" in said.stdout, "every object was looked at"
+
+
+def test_the_validation_finds_a_misspelt_field_at_any_depth(
+    render: Render, kubeconform: Callable[[list[Object]], Result]
+) -> None:
+    objects = render("default")
+    operator(objects)["spec"]["containers"][0]["readinesProbe"] = {}
+    (cluster,) = of_kind(objects, "InferenceCluster")
+    cluster["spec"] = {"scheduler": {"replica": 1}}
+    said = kubeconform(objects)
+    assert said.returncode != 0
+    assert "readinesProbe" in said.stdout
+    assert "replica" in said.stdout
+
+
+def test_examples_are_valid(kubeconform: Callable[[list[Object]], Result]) -> None:
+    files = sorted((ROOT / "manifests/examples").glob("*.yaml"))
+    assert files
+    objects = [found for file in files for found in yaml.safe_load_all(file.read_text()) if found]
+    said = kubeconform(objects)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "Skipped: 0" in said.stdout
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    said = subprocess.run(
+        [sys.executable, ROOT / "charts/render.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "operater.replicas=2",
+        "operator.replicas=0",
+        "operator.replicas=two",
+        "operator.clusterDomain=",
+        "image.pullPolicy=Sometimes",
+        "image.registry=somewhere/",
+        "image.tag=not a tag",
+        "agent.variant=cuda",
+        "cluster.name=Has_Capitals",
+        "cluster.spec.cpuFallback=Perhaps",
+        "cluster.spec.agent.cache.sizes=1Gi",
+        "cluster.spec.scheduler.service.type=Ingress",
+        "crds.install=maybe",
+    ],
+)
+def test_wrong_values_are_refused(helm: Callable[..., Result], chart: Path, wrong: str) -> None:
+    said = helm("template", "afterglow", chart, "--set", wrong)
+    assert said.returncode != 0, f"{wrong} was taken"
+    assert "values.schema.json" in said.stderr or "don't meet the specifications" in said.stderr, said.stderr
+
+
+def test_processors_are_not_offered_where_the_cluster_forbids_them(helm: Callable[..., Result], chart: Path) -> None:
+    said = helm("template", "afterglow", chart, "--set", "agent.variant=pocl")
+    assert said.returncode != 0
+    assert "cluster.spec.cpuFallback=Allowed" in said.stderr, "the error says what to do"
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_operators_pod_is_restricted(render: Render, values: str) -> None:
+    pod = operator(render(values))["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert "volumes" not in pod
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_no_role_has_more_than_it_names(render: Render, values: str) -> None:
+    for role in [found for found in render(values) if found["kind"] in ("Role", "ClusterRole")]:
+        for group, resource, verb in rules(role):
+            assert "*" not in (group, resource, verb), role["metadata"]["name"]
+            assert resource not in ("secrets", "nodes/proxy", "pods/exec"), role["metadata"]["name"]
+            assert verb not in ("escalate", "bind", "impersonate", "deletecollection"), role["metadata"]["name"]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_operator_holds_every_rule_that_it_hands_on(render: Render, values: str) -> None:
+    objects = render(values)
+    roles = {
+        (role["kind"], role["metadata"]["name"].rsplit("-", 1)[1]): rules(role) for role in objects if "rules" in role
+    }
+    assert roles[("ClusterRole", "agent")] <= roles[("ClusterRole", "operator")]
+    assert roles[("ClusterRole", "scheduler")] <= roles[("ClusterRole", "operator")]
+    assert roles[("Role", "agent")] <= roles[("Role", "operator")]
+
+
+def test_the_kinds_can_be_left_out_and_are_kept_at_uninstall(render: Render) -> None:
+    crds = of_kind(render("default"), "CustomResourceDefinition")
+    assert {crd["spec"]["names"]["plural"] for crd in crds} == KINDS
+    assert {crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in crds} == {"keep"}
+    assert not of_kind(render("hardened"), "CustomResourceDefinition")
+
+
+def test_the_first_cluster_comes_after_its_kind_and_later_is_an_ordinary_object(render: Render) -> None:
+    (first,) = of_kind(render("default"), "InferenceCluster")
+    annotations = first["metadata"]["annotations"]
+    assert annotations["helm.sh/hook"] == "post-install,post-upgrade"
+    assert annotations["meta.helm.sh/release-name"] == "afterglow", "or the next upgrade cannot take it over"
+    known = ("--api-versions", "afterglow.dev/v1alpha1/InferenceCluster")
+    (later,) = of_kind(render("default", *known), "InferenceCluster")
+    assert set(later["metadata"]["annotations"]) == {"helm.sh/resource-policy"}
+    assert later["spec"] == first["spec"]
+
+
+def test_images_follow_registry_tag_policy_and_variant(render: Render) -> None:
+    (container,) = operator(render("pocl"))["spec"]["containers"]
+    assert container["image"] == "images.example/afterglow/afterglow-operator:1.2.3"
+    assert container["imagePullPolicy"] == "Never"
+    assert "--agent-image=images.example/afterglow/afterglow-agent-pocl:1.2.3" in container["args"]
+    assert "--scheduler-image=images.example/afterglow/afterglow-scheduler:1.2.3" in container["args"]
+    assert "--image-pull-policy=Never" in container["args"]
+
+
+def test_two_operators_keep_one_while_nodes_are_drained(render: Render) -> None:
+    assert not of_kind(render("default"), "PodDisruptionBudget")
+    (budget,) = of_kind(render("hardened"), "PodDisruptionBudget")
+    selected = budget["spec"]["selector"]["matchLabels"].items()
+    assert selected <= operator(render("hardened"))["metadata"]["labels"].items()
+
+
+def test_names_follow_the_release(render: Render) -> None:
+    names = {role["metadata"]["name"] for role in of_kind(render("hardened"), "ClusterRole")}
+    assert names == {"inference-operator", "inference-agent", "inference-scheduler"}
+    args = operator(render("hardened"))["spec"]["containers"][0]["args"]
+    assert "--agent-role=inference-agent" in args
+    assert "--scheduler-role=inference-scheduler" in args

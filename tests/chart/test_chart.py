@@ -1,4 +1,4 @@
-"""The chart as Helm renders it: valid for Kubernetes and for our kinds, strict about values, and no more than it says."""
+"""The chart as Helm renders it: valid for Kubernetes and for our kinds, strict about values, no more than it says."""
 
 import subprocess
 import sys

@@ -52,7 +52,7 @@ gates: ## compile every kernel with the RX 580's driver (no card needed; as root
 generate: ## write the generated code anew
 	cargo run --release --locked -p xtask -- generate
 
-images: setup-e2e setup-run build ## build the container images into target/images
+images: setup-images setup-run build ## build the container images into target/images
 	cargo build --release --locked -p afterglow-operator -p afterglow-agent -p afterglow-scheduler
 	images/build.sh $(IMAGES)
 

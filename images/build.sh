@@ -54,7 +54,7 @@ if docker info >/dev/null 2>&1; then
 else
     builder=buildah
     (( $(id -u) == 0 )) || fail "no Docker daemon answers, and buildah here needs root" "start Docker, or run as root"
-    command -v buildah >/dev/null || fail "neither a Docker daemon nor buildah is here" "xtask/setup/setup.sh e2e"
+    command -v buildah >/dev/null || fail "neither a Docker daemon nor buildah is here" "xtask/setup/setup.sh images"
 fi
 
 # A store of our own. Overlay copies nothing; where the kernel refuses it (a container on overlay), vfs copies every layer.
@@ -87,7 +87,7 @@ have_base() {
             return
         fi
         command -v mmdebstrap >/dev/null || fail "no registry answers for $base, and mmdebstrap is not here" \
-            "xtask/setup/setup.sh e2e"
+            "xtask/setup/setup.sh images"
         say "no registry answers: making $base from Debian's packages"
         mmdebstrap --quiet --mode=root --variant=minbase \
             --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \

@@ -4,6 +4,7 @@
 #   setup.sh run     what `make run` needs: OpenCL, ONNX Runtime, the quickstart model
 #   setup.sh test    the same, and the reference runtime, clients and tools of `make test`
 #   setup.sh check   the linters of `make check`
+#   setup.sh images  what `make images` needs: a builder of container images
 #   setup.sh e2e     what `make e2e` and `make cluster` run: Kubernetes, containerd, helm (the first time: ten minutes)
 #
 # Everything but the system packages lands in one folder: $AFTERGLOW_CACHE, by default ~/.cache/afterglow.
@@ -13,7 +14,7 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 source "$here/say.sh"
 
 stage=${1:-}
-[[ $stage =~ ^(run|test|check|e2e)$ ]] || fail "which stage? setup.sh run|test|check|e2e"
+[[ $stage =~ ^(run|test|check|images|e2e)$ ]] || fail "which stage? setup.sh run|test|check|images|e2e"
 [[ $(uname -sm) == "Linux x86_64" ]] || fail "only Linux on x86_64 is supported, this is $(uname -sm)"
 
 mkdir -p "$cache"
@@ -28,6 +29,10 @@ if [[ $stage == e2e ]]; then
     flock 8
     "$here/e2e-tools.sh"
     say "all that \`make e2e\` needs is here"
+    exit 0
+fi
+if [[ $stage == images ]]; then
+    say "all that \`make images\` needs is here"
     exit 0
 fi
 "$here/python-packages.sh" "$stage"

@@ -46,14 +46,17 @@ if [[ $stage == test ]]; then
     has_library libb64.so.0d || want libb64-0d "perf_analyzer is linked against it"
 fi
 
+if [[ $stage == e2e || $stage == images ]] && ! docker info >/dev/null 2>&1; then
+    command -v buildah >/dev/null || want buildah "building container images, as no Docker daemon answers"
+    command -v mmdebstrap >/dev/null || want mmdebstrap "making the images' base where no registry is in reach"
+fi
+
 if [[ $stage == e2e ]]; then
     command -v ip >/dev/null || want iproute2 "a network for every node of the cluster"
     command -v nft >/dev/null || want nftables "kube-proxy's rules"
     command -v nsenter >/dev/null || want util-linux "a node is a set of namespaces"
     command -v mount >/dev/null || want mount "a node has mounts of its own"
     command -v runc >/dev/null || want runc "starting containers"
-    command -v buildah >/dev/null || want buildah "building the images without a daemon"
-    command -v mmdebstrap >/dev/null || want mmdebstrap "the images' base, as no registry is asked for one"
     [[ -e /usr/lib/x86_64-linux-gnu/libc.a ]] || want "gcc libc6-dev" "the pause container"
 fi
 

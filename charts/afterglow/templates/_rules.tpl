@@ -32,7 +32,7 @@ itself, which is less than the verb `bind` would give.
 
 {{- define "afterglow.schedulerRules" -}}
 - apiGroups: [afterglow.dev]
-  resources: [modelreplicas, gpunodes]
+  resources: [modelreplicas, modeldeployments, gpunodes]
   verbs: [get, list, watch]
 {{- end }}
 

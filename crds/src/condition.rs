@@ -12,11 +12,11 @@ pub const DEGRADED: &str = "Degraded";
 /// A condition as its controller sees it; [`set`] keeps the time of the last change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// PascalCase name.
+    /// Its name, in `PascalCase`.
     pub type_: &'static str,
     /// `Some(true)` is True, `None` is Unknown.
     pub status: Option<bool>,
-    /// One CamelCase word for programs.
+    /// One `CamelCase` word for programs.
     pub reason: String,
     /// A sentence for people: what, where, and what to do.
     pub message: String,
@@ -41,6 +41,10 @@ impl State {
 
 /// Conditions as they are to be written: `lastTransitionTime` moves only where the status flips, so that a second
 /// report of the same facts is byte for byte the same.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the time is made for the call and needed for nothing else"
+)]
 pub fn set(old: &[Condition], states: &[State], generation: Option<i64>, now: Time) -> Vec<Condition> {
     states
         .iter()

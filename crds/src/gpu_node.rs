@@ -29,6 +29,8 @@ use serde::{Deserialize, Serialize};
 pub struct GpuNodeSpec {
     /// The `InferenceCluster` whose agent runs on the node. Written by the agent, once.
     #[serde(default)]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = crate::rule::fixed_once_set())]
     pub cluster: String,
     /// `true`: nothing new is placed here; what is here stays.
     #[serde(default)]
@@ -36,6 +38,7 @@ pub struct GpuNodeSpec {
     /// Devices (by name) that other pods may claim through DRA instead of serving models. A device that still serves is
     /// emptied first; one that is taken off the list serves again when no claim holds it any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
     pub lend: Vec<String>,
 }
 

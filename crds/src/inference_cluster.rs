@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
     category = "afterglow",
     status = "InferenceClusterStatus",
     derive = "PartialEq",
+    validation = crate::rule::short_name(),
     printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.nodes"}"#,
     printcolumn = r#"{"name":"Ready","type":"integer","jsonPath":".status.readyNodes"}"#,
     printcolumn = r#"{"name":"Devices","type":"integer","jsonPath":".status.devices"}"#,
@@ -41,6 +42,8 @@ pub struct InferenceClusterSpec {
     /// The namespace that a request is for when nothing in it says so (no `x-afterglow-namespace` header, and not sent to a
     /// namespace's own Service).
     #[serde(default = "default_namespace")]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = crate::rule::label())]
     pub default_namespace: String,
     /// Whether processors may stand in for cards.
     #[serde(default)]
@@ -63,12 +66,15 @@ pub enum CpuFallback {
 pub struct Agent {
     /// Image of agent and engine. Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
     /// Nodes that get an agent: those with these labels. Empty: all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 32))]
     pub node_selector: BTreeMap<String, String>,
     /// Tolerations of the agents' pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
     /// How the agents reach the cards.
     #[serde(default)]
@@ -78,10 +84,15 @@ pub struct Agent {
     pub cache: Cache,
     /// Folder on the nodes below which `file://` sources may lie. Absent: `file://` is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = crate::rule::folder())]
     pub model_path: Option<String>,
     /// Volumes that `pvc://NAME/PATH` sources name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub model_volumes: Vec<ModelVolume>,
     /// The object store that `s3://` sources lie in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,9 +115,12 @@ pub enum DeviceAccess {
 pub struct Cache {
     /// Folder on the node.
     #[serde(default = "cache_path")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = crate::rule::folder())]
     pub host_path: String,
     /// What it may hold; what no replica uses goes first. A model that does not fit is refused.
     #[serde(default = "cache_size")]
+    #[x_kube(validation = crate::rule::positive())]
     pub size: Quantity,
 }
 
@@ -124,9 +138,13 @@ impl Default for Cache {
 #[serde(rename_all = "camelCase")]
 pub struct ModelVolume {
     /// The name in `pvc://NAME/PATH`.
+    #[schemars(length(max = 40))]
+    #[x_kube(validation = crate::rule::label())]
     pub name: String,
     /// A PersistentVolumeClaim in the agents' namespace; it is mounted read-only on every node, so it must be
     /// ReadOnlyMany or ReadWriteMany.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = crate::rule::object_name())]
     pub claim_name: String,
 }
 
@@ -136,12 +154,18 @@ pub struct ModelVolume {
 pub struct S3 {
     /// Its address, e.g. `http://minio.storage.svc:9000`. Absent: Amazon's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = crate::rule::address())]
     pub endpoint: Option<String>,
     /// Region.
     #[serde(default = "region")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = crate::rule::region())]
     pub region: String,
     /// A Secret in the agents' namespace with the keys `accessKeyId` and `secretAccessKey`. Absent: anonymous.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = crate::rule::object_name())]
     pub secret_name: Option<String>,
 }
 
@@ -151,9 +175,11 @@ pub struct S3 {
 pub struct Scheduler {
     /// Image of the scheduler. Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
     /// How many of them.
     #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 10))]
     pub replicas: i32,
     /// How a replica is picked for a request.
     #[serde(default)]
@@ -188,6 +214,7 @@ pub enum Strategy {
 
 /// The Service in front of the schedulers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = crate::rule::ports_are_open(), validation = crate::rule::ports_differ())]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
     /// `ClusterIP`, `NodePort` or `LoadBalancer`.
@@ -195,9 +222,11 @@ pub struct Service {
     pub type_: ServiceType,
     /// With `NodePort` or `LoadBalancer`: the node port of REST (8000). Absent: Kubernetes chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30000, max = 32767))]
     pub http_node_port: Option<i32>,
     /// With `NodePort` or `LoadBalancer`: the node port of gRPC (8001). Absent: Kubernetes chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 30000, max = 32767))]
     pub grpc_node_port: Option<i32>,
 }
 

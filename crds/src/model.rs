@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Model {
     /// The name that clients use. Default: the name of the ModelDeployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = crate::rule::model_name())]
     pub name: Option<String>,
     /// Where the model comes from.
     pub source: Source,
@@ -33,8 +35,17 @@ pub struct Source {
     /// `spec.agent.modelPath`). What lies there is an ONNX file (`.onnx`) or a package: a `.tar`, `.tar.gz` or `.tgz` with
     /// `model.onnx` at its top, beside it what belongs to it (`tokenizer.json`, …) and, optionally, the author's `model.yaml`.
     /// `afterglow pack` writes one.
+    #[schemars(length(max = 2048))]
+    #[x_kube(
+        validation = crate::rule::uri_shape(),
+        validation = crate::rule::uri_extension(),
+        validation = crate::rule::uri_stays_below(),
+        validation = crate::rule::uri_without_credentials()
+    )]
     pub uri: String,
     /// SHA-256 of the file at `uri`: `sha256:` and 64 hexadecimal digits. It is compared before anything reads the file.
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = crate::rule::digest())]
     pub digest: String,
 }
 
@@ -58,18 +69,25 @@ pub enum PlacementRule {
 
 /// How requests are merged and queued.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = crate::rule::sizes_fit())]
 #[serde(rename_all = "camelCase")]
 pub struct Batching {
     /// Most rows of a batch; 0 = never merge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1024))]
     pub max_batch_size: Option<i32>,
     /// How long the first request waits for company, e.g. `2ms`; `0ms` merges only what waits anyway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = crate::rule::short_duration())]
     pub max_delay: Option<String>,
     /// Sizes at which a batch goes at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(range(min = 1, max = 1024)))]
+    #[x_kube(validation = crate::rule::ascending())]
     pub preferred_sizes: Option<Vec<i32>>,
     /// Requests that may wait; one more is refused with 503 or UNAVAILABLE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65536))]
     pub max_queue: Option<i32>,
 }

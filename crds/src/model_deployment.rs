@@ -21,6 +21,7 @@ use crate::model::Model;
     category = "afterglow",
     status = "ModelDeploymentStatus",
     derive = "PartialEq",
+    validation = crate::rule::short_name(),
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
@@ -37,11 +38,14 @@ use crate::model::Model;
 pub struct ModelDeploymentSpec {
     /// The `InferenceCluster` that serves it. Cannot be changed.
     #[serde(default = "default_cluster")]
+    #[schemars(length(max = 40))]
+    #[x_kube(validation = crate::rule::fixed(), validation = crate::rule::label())]
     pub cluster: String,
     /// The model. A change of it (or of `requirements`) makes a new revision, which is rolled out.
     pub model: Model,
     /// How many devices serve it.
     #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
     /// What a device must be like.
     #[serde(default)]
@@ -60,28 +64,35 @@ pub struct ModelDeploymentSpec {
 pub struct Requirements {
     /// GPU families that will do; empty = any device that the cluster offers, CPUs included where the cluster allows them.
     #[serde(default)]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub families: Vec<Family>,
     /// Device memory that the model needs at least. The probe's measurement is used where it is higher; until there is one,
     /// twice the size of the file at `source.uri` is assumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = crate::rule::positive())]
     pub memory: Option<Quantity>,
     /// Labels that the Kubernetes node must have.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    #[schemars(length(max = 32))]
     pub node_selector: std::collections::BTreeMap<String, String>,
 }
 
 /// How a new revision replaces the old one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = crate::rule::can_move())]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
     /// How many replicas above `replicas` may exist while it goes on.
     #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1000))]
     pub max_surge: i32,
     /// How many of `replicas` may be missing while it goes on.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
     pub max_unavailable: i32,
     /// After how many seconds without progress the deployment is Degraded.
     #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 10, max = 86400))]
     pub progress_deadline_seconds: i32,
 }
 
@@ -120,7 +131,7 @@ pub struct ModelDeploymentStatus {
     /// Label selector of its replicas, for `kubectl scale` and autoscalers.
     #[serde(default)]
     pub selector: String,
-    /// Where inside the cluster clients find it, e.g. `http://afterglow.team-a.svc:8000`.
+    /// Where inside the cluster clients find it, e.g. `http://afterglow-default.team-a.svc:8000`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The name that clients use.

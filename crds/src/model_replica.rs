@@ -31,15 +31,20 @@ use crate::model::Model;
     printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
+#[x_kube(validation = crate::rule::fixed_spec())]
 #[serde(rename_all = "camelCase")]
 pub struct ModelReplicaSpec {
     /// The `InferenceCluster` whose agent hosts it.
+    #[schemars(length(max = 40))]
     pub cluster: String,
     /// The node it is bound to.
+    #[schemars(length(max = 253))]
     pub node_name: String,
     /// The device of that node, as in `GpuNode`'s `status.devices[].name`.
+    #[schemars(length(max = 63))]
     pub device: String,
     /// The deployment's revision, from 1; the model's version on the wire.
+    #[schemars(range(min = 1))]
     pub revision: i64,
     /// The model; here its name is always filled in.
     pub model: Model,

@@ -1,6 +1,7 @@
 //! Code and documents that are derived and yet committed, so that a reader sees what is compiled and installed, and a
 //! build needs no generator: Rust from `.proto` files, custom resource definitions and their reference from the types.
 
+mod kinds;
 mod wire;
 
 use std::fs;
@@ -22,6 +23,7 @@ struct Output {
 pub(crate) fn run(root: &Path, check: bool, descriptors: Option<&Path>) -> Result<()> {
     let mut outputs = Vec::new();
     outputs.extend(wire::outputs(root, descriptors)?);
+    outputs.extend(kinds::outputs()?);
     let mut stale = Vec::new();
     for Output { path, text } in outputs {
         let full = root.join(&path);

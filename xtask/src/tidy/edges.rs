@@ -20,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("afterglow-agent", &["afterglow-crds", "afterglow-policy", "afterglow-proto"]),
     ("afterglow-crds", &[]),
     // Stories meet the platform as its users do: through the API, the chart and the wire.
-    ("afterglow-e2e", &["afterglow-crds"]),
+    ("afterglow-e2e", &["afterglow-crds", "afterglow-proto"]),
     (
         "afterglow-engine",
         &[

@@ -5,29 +5,36 @@ itself, which is less than the verb `bind` would give.
 
 {{- define "afterglow.agentRules" -}}
 - apiGroups: [afterglow.dev]
+  resources: [inferenceclusters]
+  verbs: [get]
+- apiGroups: [afterglow.dev]
   resources: [gpunodes]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [afterglow.dev]
-  resources: [gpunodes/status, modelreplicas/status]
-  verbs: [patch]
-- apiGroups: [afterglow.dev]
   resources: [modelreplicas]
   verbs: [get, list, watch, patch]
+- apiGroups: [afterglow.dev]
+  resources: [gpunodes/status, modelreplicas/status]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [nodes]
   verbs: [get, patch]
 - apiGroups: [resource.k8s.io]
   resources: [resourceslices]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, create, patch]
 - apiGroups: [resource.k8s.io]
   resources: [resourceclaims]
-  verbs: [get, list, watch]
+  verbs: [get, list]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
 {{- end }}
 
+{{/* The operator makes a Role with these for the agents of each InferenceCluster. */}}
 {{- define "afterglow.agentNamespacedRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, patch]
+  verbs: [get, create, update, patch]
 {{- end }}
 
 {{- define "afterglow.schedulerRules" -}}
@@ -73,13 +80,16 @@ itself, which is less than the verb `bind` would give.
 - apiGroups: [""]
   resources: [configmaps, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [rbac.authorization.k8s.io]
-  resources: [rolebindings]
+  resources: [roles, rolebindings]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, update, patch]
 {{- end }}

@@ -1,2 +1,23 @@
 //! The node agent: discover → offer → host → report.
+//!
+//! | step | what |
+//! |---|---|
+//! | [`discover`] | which devices are here, whether they compute right and are well |
+//! | [`offer`] | tells the cluster: `GpuNode`, node labels, `ResourceSlice`; [`lend`] hands devices to other pods |
+//! | `host` | fetches models ([`fetch`]) and runs one engine per device |
+//! | `report` | says how replicas do: state to the API on change, load as a stream |
 #![forbid(unsafe_code)]
+
+pub mod args;
+pub mod bytes;
+pub mod discover;
+pub mod fetch;
+pub mod health;
+pub mod kube;
+pub mod lease;
+pub mod lend;
+pub mod metrics;
+pub mod offer;
+pub mod host;
+pub mod replicas;
+pub mod report;

@@ -1,1 +1,161 @@
-fn main() {}
+//! The node agent's program.
+#![forbid(unsafe_code)]
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use afterglow_agent::args::{Arguments, Devices, LogFormat, Output, Run, Verb};
+use afterglow_agent::discover::{self, Discovery};
+use afterglow_agent::lend::{self, Ledger, Sockets};
+use afterglow_agent::metrics::Metrics;
+use afterglow_agent::{health, kube, lease, offer};
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().verb {
+        Verb::Run(run) => {
+            log(run.log_format, "info");
+            Box::pin(serve(*run)).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Devices(devices) => {
+            log(LogFormat::Text, "warn");
+            Box::pin(show(devices)).await
+        }
+    }
+}
+
+/// What discovery says here. Fails when a device is there and not sound, so that scripts can ask.
+async fn show(devices: Devices) -> anyhow::Result<ExitCode> {
+    let inventory = Discovery::new(devices.search).look(false).await;
+    let text = match devices.output {
+        Output::Json => serde_json::to_string_pretty(&inventory.devices)? + "\n",
+        Output::Table => discover::table(&inventory.devices),
+    };
+    anstream::stdout().write_all(text.as_bytes())?;
+    for warning in &inventory.warnings {
+        anstream::stderr().write_all(format!("{warning}\n").as_bytes())?;
+    }
+    let sound = |because: &str| because.is_empty() || because == discover::FORBIDDEN;
+    let all = inventory
+        .devices
+        .iter()
+        .all(|device| sound(&device.not_offered_because));
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Serves the node until the kubelet says that it is enough, or a part cannot go on.
+async fn serve(run: Run) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let metrics = Metrics::new()?;
+    let client = kube::client().await.context("connecting to the API server")?;
+    let ledger = Arc::new(Ledger::default());
+    let test_again = Arc::new(Notify::new());
+    let (inventory_out, inventory) = watch::channel(None);
+    let (usable_out, usable) = watch::channel(Vec::new());
+    let (node_uid_out, node_uid) = watch::channel(None);
+    let (ready_out, ready) = watch::channel(Err("starting".to_owned()));
+    let identity = offer::Identity {
+        node: run.node.clone(),
+        cluster: run.cluster.clone(),
+        address: std::net::SocketAddr::new(run.pod_ip, run.load.port()).to_string(),
+    };
+    let wires = offer::Wires {
+        inventory,
+        usable: usable_out,
+        node_uid: node_uid_out,
+        ready: ready_out,
+        test_again: Arc::clone(&test_again),
+        ledger: Arc::clone(&ledger),
+    };
+    let sign = lease::Sign {
+        node: run.node.clone(),
+        node_uid,
+        namespace: run.namespace.clone(),
+        cluster: run.cluster.clone(),
+        holder: format!("{}/{}", run.cluster, run.pod_ip),
+    };
+    let sockets = Sockets {
+        kubelet: run.kubelet.clone(),
+        cdi: run.cdi.clone(),
+    };
+    tracing::info!(node = %run.node, cluster = %run.cluster, version = env!("CARGO_PKG_VERSION"), "starting");
+
+    let mut parts = JoinSet::new();
+    let stop = || shutdown.clone();
+    // discover
+    let discovering = discover::run(
+        run.search.clone(),
+        inventory_out,
+        test_again,
+        Arc::clone(&metrics),
+        stop(),
+    );
+    parts.spawn(ends(discovering));
+    // offer
+    parts.spawn(ends(offer::run(client.clone(), identity, wires, stop())));
+    parts.spawn(ends(lease::keep(client.clone(), sign, stop())));
+    let lending = lend::serve(client, run.node.clone(), sockets, ledger, stop());
+    parts.spawn(async move {
+        // A node without the kubelet's folders serves models all the same; it cannot lend, and its GpuNode says so.
+        if let Err(error) = lending.await {
+            tracing::error!("devices cannot be lent to other pods: {error:#}");
+        }
+        Ok(())
+    });
+    // host, report
+    parts.spawn(health::serve(run.metrics, ready, metrics, stop()));
+    drop(usable);
+
+    let mut told = signal(SignalKind::terminate())?;
+    let outcome = tokio::select! {
+        _ = told.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for a signal"),
+        failed = failure(&mut parts) => Err(failed),
+    };
+    tracing::info!("stopping");
+    shutdown.cancel();
+    while let Some(part) = parts.join_next().await {
+        if let Ok(Err(error)) = part {
+            tracing::warn!("{error:#}");
+        }
+    }
+    outcome
+}
+
+async fn ends(part: impl Future<Output = ()>) -> anyhow::Result<()> {
+    part.await;
+    Ok(())
+}
+
+/// The first part that cannot go on.
+async fn failure(parts: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
+    while let Some(part) = parts.join_next().await {
+        match part {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(panicked) => return panicked.into(),
+        }
+    }
+    anyhow::anyhow!("every part of the agent has ended")
+}
+
+fn log(format: LogFormat, default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}

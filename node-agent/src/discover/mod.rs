@@ -1,0 +1,377 @@
+//! Which devices this node has, whether they compute right, and whether they are well.
+//!
+//! Looking is cheap and happens every few seconds: `/sys` says which cards are there and how hot they are. Testing is not: it
+//! happens at the start, when the cards or what may be done with them have changed, when somebody asks, and again after a
+//! test that crashed. A test that came out wrong is not repeated until it helps: a card that computed wrong once will again.
+
+mod heat;
+mod merge;
+mod opencl;
+mod pci;
+mod sysfs;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_crds::gpu_node::Device;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Search;
+use crate::metrics::Metrics;
+use heat::Heat;
+pub use merge::FORBIDDEN;
+use merge::Found;
+use opencl::Examination;
+use sysfs::Card;
+pub use sysfs::Readings;
+pub use table::table;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(10);
+/// A file in `/sys` of a card that hangs can block its reader for ever.
+const READ: Duration = Duration::from_secs(5);
+/// Between a test that crashed and the next try, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(30));
+
+/// What this node has, as of the last look.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Inventory {
+    /// Every device, offered or not.
+    pub devices: Vec<Device>,
+    /// `card0` and so on, by device name, where the kernel numbers it.
+    pub card_indices: BTreeMap<String, u32>,
+    /// What is wrong without keeping a device from serving.
+    pub warnings: Vec<String>,
+}
+
+/// Looks every few seconds until it is told to stop, and publishes what has changed. `again` asks for a new test.
+pub async fn run(
+    search: Search,
+    inventory: watch::Sender<Option<Arc<Inventory>>>,
+    again: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) {
+    let mut discovery = Discovery::new(search);
+    let mut tick = tokio::time::interval(LOOK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = again.notified() => asked = true,
+            _ = tick.tick() => {}
+        }
+        let found = tokio::select! {
+            () = shutdown.cancelled() => return,
+            found = discovery.look(std::mem::take(&mut asked)) => found,
+        };
+        metrics.devices(&found, &discovery.readings);
+        inventory.send_if_modified(|last| {
+            let changed = last.as_deref() != Some(&found);
+            if changed {
+                *last = Some(Arc::new(found));
+            }
+            changed
+        });
+    }
+}
+
+/// The looks so far.
+pub struct Discovery {
+    search: Search,
+    cards: Option<Vec<Card>>,
+    found: Vec<Found>,
+    gone: BTreeMap<String, Device>,
+    heat: BTreeMap<String, Heat>,
+    readings: BTreeMap<String, Readings>,
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Discovery {
+    /// Before the first look.
+    pub fn new(search: Search) -> Self {
+        Self {
+            search,
+            cards: None,
+            found: Vec::new(),
+            gone: BTreeMap::new(),
+            heat: BTreeMap::new(),
+            readings: BTreeMap::new(),
+            retry: None,
+        }
+    }
+
+    /// One look; it tests where that is due, or `asked` for.
+    pub async fn look(&mut self, asked: bool) -> Inventory {
+        let (sysfs, dev) = (self.search.sysfs.clone(), self.search.dev.clone());
+        match blocking(move || sysfs::cards(&sysfs, &dev)).await {
+            None => tracing::warn!(
+                "the kernel does not answer for the cards in /sys; nothing is known of their health"
+            ),
+            Some(cards) => {
+                let fixed: Vec<Card> = cards.iter().map(without_what_changes_by_itself).collect();
+                let due = self.retry.is_some_and(|(at, _)| Instant::now() >= at);
+                if asked || due || self.cards.as_ref() != Some(&fixed) {
+                    self.test(&cards).await;
+                    self.cards = Some(fixed);
+                }
+            }
+        }
+        self.feel().await;
+        self.inventory()
+    }
+
+    async fn test(&mut self, cards: &[Card]) {
+        let engine = self.search.engine();
+        tracing::info!(engine = %engine.display(), cards = cards.len(), "testing the devices");
+        let examination = opencl::examine(&engine).await;
+        self.retry = next_try(&examination, self.retry);
+        let found = merge::merge(cards, &examination, self.search.cpu_fallback);
+        for Found { device, .. } in &found {
+            tracing::info!(
+                device = %device.name, product = %device.product_name, driver = %device.driver,
+                self_test = ?device.self_test.result, reason = %device.not_offered_because, "found"
+            );
+        }
+        let before = std::mem::replace(&mut self.found, found);
+        for Found { device, .. } in before {
+            self.gone.insert(device.name.clone(), device);
+        }
+        for Found { device, .. } in &self.found {
+            self.gone.remove(&device.name);
+        }
+    }
+
+    /// How the cards are.
+    async fn feel(&mut self) {
+        let mut readings = BTreeMap::new();
+        for Found { device, card } in &self.found {
+            let Some(card) = card else { continue };
+            let folder = card.folder.clone();
+            let Some(read) = blocking(move || sysfs::readings(&folder)).await else {
+                continue;
+            };
+            let heat = self.heat.entry(device.name.clone()).or_default();
+            *heat = heat.next(read.temperature);
+            readings.insert(device.name.clone(), read);
+        }
+        self.readings = readings;
+    }
+
+    fn inventory(&self) -> Inventory {
+        let mut inventory = Inventory::default();
+        for Found { device, card } in &self.found {
+            let mut device = device.clone();
+            match self.heat.get(&device.name) {
+                Some(Heat::Stop) => withdraw(
+                    &mut device,
+                    "it is too hot (95 °C or more): check its fans and the air around it; it serves again below 85 °C",
+                ),
+                Some(Heat::Hot) => inventory.warnings.push(format!(
+                    "{} is hot (85 °C or more) and will be taken out of service at 95 °C: check its fans",
+                    device.name
+                )),
+                _ => {}
+            }
+            if card.is_some() && !self.readings.contains_key(&device.name) {
+                withdraw(
+                    &mut device,
+                    "its sensors do not answer: the card or its driver hangs; look into the node's kernel log, and restart it",
+                );
+            }
+            if let Some(card) = card {
+                inventory.card_indices.insert(device.name.clone(), card.index);
+            }
+            inventory.devices.push(device);
+        }
+        for device in self.gone.values() {
+            let mut device = device.clone();
+            device.selector = None;
+            device.offered = false;
+            "it has vanished since this agent started: check its riser, its power and the node's kernel log"
+                .clone_into(&mut device.not_offered_because);
+            inventory.devices.push(device);
+        }
+        inventory.devices.sort_by(|a, b| a.name.cmp(&b.name));
+        inventory
+    }
+}
+
+fn withdraw(device: &mut Device, because: &str) {
+    if device.offered {
+        device.offered = false;
+        because.clone_into(&mut device.not_offered_because);
+    }
+}
+
+/// Link speed follows the load, so a change of it is no change of the inventory.
+fn without_what_changes_by_itself(card: &Card) -> Card {
+    Card {
+        link: None,
+        ..card.clone()
+    }
+}
+
+fn next_try(examination: &Examination, last: Option<(Instant, Duration)>) -> Option<(Instant, Duration)> {
+    if !examination.crashed {
+        return None;
+    }
+    let wait = last.map_or(RETRY.0, |(_, wait)| (wait * 2).min(RETRY.1));
+    tracing::warn!(
+        seconds = wait.as_secs(),
+        "a test crashed or hung; trying again later"
+    );
+    Some((Instant::now() + wait, wait))
+}
+
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::time::timeout(READ, tokio::task::spawn_blocking(read))
+        .await
+        .ok()?
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use super::sysfs::fake;
+    use super::*;
+    use crate::args::CpuFallback;
+
+    /// An engine that sees the cards at these addresses' buses, passes their test, and counts how often it was asked to list.
+    fn engine(root: &Path, buses: &[u32]) {
+        let card = |index: usize, bus: &u32, test: &str| {
+            format!(
+                r#"{{"device":"opencl:{index}","kind":"gpu","name":"AMD Radeon RX 580 Series (radeonsi, polaris10)","platform":"rusticl","driver_version":"25.0.7","opencl_version":"OpenCL 3.0","compute_units":36,"global_memory":8589934592,"pci":{{"domain":0,"bus":{bus},"device":0,"function":0}},"selfTest":{test},"measured":null}}"#
+            )
+        };
+        let all: Vec<String> = buses
+            .iter()
+            .enumerate()
+            .map(|(i, bus)| card(i, bus, "null"))
+            .collect();
+        let mut script = format!(
+            "#!/bin/sh\ncase \"$*\" in\n*--quick*) echo x >> {}/asked; echo '[{}]';;\n",
+            root.display(),
+            all.join(",")
+        );
+        for (index, bus) in buses.iter().enumerate() {
+            let _ = writeln!(
+                script,
+                "*opencl:{index}*) echo '[{}]';;",
+                card(index, bus, r#"{"verdict":"pass"}"#)
+            );
+        }
+        let path = root.join("engine");
+        fs::write(&path, script + "esac\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn asked(root: &Path) -> usize {
+        fs::read_to_string(root.join("asked"))
+            .unwrap_or_default()
+            .lines()
+            .count()
+    }
+
+    fn discovery(root: &Path) -> Discovery {
+        Discovery::new(Search {
+            cpu_fallback: CpuFallback::Forbidden,
+            engine: Some(root.join("engine")),
+            sysfs: root.join("sys"),
+            dev: root.join("dev"),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_look_tests_only_when_something_has_changed_or_somebody_asks() {
+        let root = tempfile::tempdir().unwrap();
+        fake::rx_580(root.path(), 0, "0000:01:00.0");
+        engine(root.path(), &[1]);
+        let mut discovery = discovery(root.path());
+        let first = discovery.look(false).await;
+        assert!(first.devices[0].offered, "{first:?}");
+        let device = root.path().join("sys/class/drm/card0/device");
+        fs::write(device.join("current_link_speed"), "2.5 GT/s PCIe\n").unwrap();
+        assert_eq!(discovery.look(false).await, first, "a link that idles is no news");
+        assert_eq!(asked(root.path()), 1);
+        discovery.look(true).await;
+        assert_eq!(asked(root.path()), 2);
+        fake::rx_580(root.path(), 1, "0000:03:00.0");
+        engine(root.path(), &[1, 3]);
+        assert_eq!(discovery.look(false).await.devices.len(), 2);
+        assert_eq!(asked(root.path()), 3);
+    }
+
+    #[tokio::test]
+    async fn a_hot_card_is_withdrawn_and_comes_back_when_it_has_cooled() {
+        let root = tempfile::tempdir().unwrap();
+        fake::rx_580(root.path(), 0, "0000:01:00.0");
+        engine(root.path(), &[1]);
+        let mut discovery = discovery(root.path());
+        for (degrees, offered, warnings) in [
+            (51, true, 0),
+            (88, true, 1),
+            (96, false, 0),
+            (90, false, 0),
+            (80, true, 1),
+        ] {
+            fake::heat(root.path(), 0, degrees);
+            let inventory = discovery.look(false).await;
+            assert_eq!(
+                (inventory.devices[0].offered, inventory.warnings.len()),
+                (offered, warnings),
+                "at {degrees}: {inventory:?}"
+            );
+        }
+        assert_eq!(asked(root.path()), 1, "heat is no reason to test again");
+    }
+
+    #[tokio::test]
+    async fn a_card_that_vanishes_is_still_shown_and_said_to_be_gone() {
+        let root = tempfile::tempdir().unwrap();
+        fake::rx_580(root.path(), 0, "0000:01:00.0");
+        fake::rx_580(root.path(), 1, "0000:03:00.0");
+        engine(root.path(), &[1, 3]);
+        let mut discovery = discovery(root.path());
+        discovery.look(false).await;
+        fs::remove_dir_all(root.path().join("sys/class/drm/card1")).unwrap();
+        engine(root.path(), &[1]);
+        let after = discovery.look(false).await;
+        assert_eq!(after.devices.len(), 2);
+        let gone = &after.devices[1];
+        assert_eq!((gone.name.as_str(), gone.offered), ("gpu-0000-03-00-0", false));
+        assert!(
+            gone.not_offered_because.contains("vanished"),
+            "{}",
+            gone.not_offered_because
+        );
+        fake::rx_580(root.path(), 1, "0000:03:00.0");
+        engine(root.path(), &[1, 3]);
+        assert!(discovery.look(false).await.devices[1].offered, "back again");
+    }
+
+    #[tokio::test]
+    async fn a_machine_without_anything_has_no_devices_and_tries_again_only_after_a_crash() {
+        let root = tempfile::tempdir().unwrap();
+        engine(root.path(), &[]);
+        let mut empty = discovery(root.path());
+        assert_eq!(empty.look(false).await, Inventory::default());
+        assert!(empty.retry.is_none());
+        fs::remove_file(root.path().join("engine")).unwrap();
+        let mut broken = discovery(root.path());
+        broken.look(false).await;
+        let (_, first) = broken.retry.unwrap();
+        broken.look(true).await;
+        assert_eq!((first, broken.retry.unwrap().1), (RETRY.0, RETRY.0 * 2));
+    }
+}

@@ -1,0 +1,78 @@
+//! Lending devices to pods that are not ours, through the kubelet's Dynamic Resource Allocation.
+//!
+//! [`state`] says to whom a device belongs, [`claims`] who holds what, [`plugin`] hands a device over to a pod and [`cdi`]
+//! tells the container runtime what to put into its container.
+
+mod cdi;
+mod claims;
+mod plugin;
+mod state;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use afterglow_crds::gpu_node::Device;
+
+pub use claims::held;
+pub use plugin::{Sockets, serve};
+pub use state::{Facts, State};
+
+/// To whom each device of the node belongs: written by the part that offers, read by the part that hands over.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: RwLock<BTreeMap<String, Entry>>,
+    registered: AtomicBool,
+}
+
+/// A device in the ledger.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// To whom it belongs.
+    pub state: State,
+    /// The device.
+    pub device: Device,
+}
+
+impl Ledger {
+    /// Whether the kubelet has taken the plugin, so that a device can be handed over at all.
+    pub fn registered(&self) -> bool {
+        self.registered.load(Ordering::Relaxed)
+    }
+
+    fn set_registered(&self, registered: bool) {
+        self.registered.store(registered, Ordering::Relaxed);
+    }
+
+    /// Writes who owns what.
+    pub fn record(&self, devices: &[Device], states: &BTreeMap<String, State>) {
+        let entries = devices.iter().map(|device| {
+            let state = states.get(&device.name).copied().unwrap_or_default();
+            let device = device.clone();
+            (device.name.clone(), Entry { state, device })
+        });
+        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries.collect();
+    }
+
+    /// A device by name.
+    pub fn entry(&self, device: &str) -> Option<Entry> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(device).cloned()
+    }
+}
+
+/// The devices as models may use them: what is lent, or about to be, is not offered.
+pub fn without_lent(devices: &[Device], states: &BTreeMap<String, State>) -> Vec<Device> {
+    devices
+        .iter()
+        .map(|device| {
+            let state = states.get(&device.name).copied().unwrap_or_default();
+            let mut device = device.clone();
+            if device.offered && !state.offered() {
+                device.offered = false;
+                state.because().clone_into(&mut device.not_offered_because);
+            }
+            device
+        })
+        .collect()
+}

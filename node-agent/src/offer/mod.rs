@@ -1,0 +1,395 @@
+//! Tells the cluster what the node has, and to whom its devices belong: `GpuNode`, node labels, `ResourceSlice`.
+//!
+//! One loop, level-triggered: each round looks at everything and writes what differs. A round that fails is repeated, later
+//! each time.
+
+mod labels;
+mod publish;
+mod slice;
+mod status;
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_crds::gpu_node::{Device, GpuNode, GpuNodeStatus, TestResult};
+use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::events::EventType;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::discover::Inventory;
+use crate::health::Readiness;
+use crate::kube::ApiError;
+use crate::lend::{self, Facts, Ledger, State};
+use publish::{Owner, Publisher};
+
+/// Between two rounds when nothing happens: the kubelet deletes slices of drivers that it lost.
+const IDLE: Duration = Duration::from_secs(30);
+/// Between two rounds while a device changes hands.
+const BUSY: Duration = Duration::from_secs(2);
+/// Between two rounds while a device is lent.
+const LENT: Duration = Duration::from_secs(10);
+/// After a device came back, claims are still looked at: the allocator may have acted on an old slice.
+const WATCHFUL: u32 = 5;
+/// After a round that failed, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// On a `GpuNode`, written by people: any new value makes the agent test its devices again.
+pub const SELF_TEST: &str = "afterglow.dev/self-test";
+
+/// What connects the offering to the agent's other parts.
+pub struct Wires {
+    /// What discovery found.
+    pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
+    /// The devices that engines may run on.
+    pub usable: watch::Sender<Vec<Device>>,
+    /// The node's UID, while the node is ours.
+    pub node_uid: watch::Sender<Option<String>>,
+    /// Whether the cluster knows of the devices.
+    pub ready: watch::Sender<Readiness>,
+    /// Asks discovery for a new test.
+    pub test_again: Arc<Notify>,
+    /// To whom devices belong.
+    pub ledger: Arc<Ledger>,
+}
+
+/// Who offers.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The node.
+    pub node: String,
+    /// The `InferenceCluster`.
+    pub cluster: String,
+    /// Where the load stream is.
+    pub address: String,
+}
+
+/// Offers until it is told to stop. What was said stays: the lease tells that the agent is gone.
+pub async fn run(client: Client, identity: Identity, wires: Wires, shutdown: CancellationToken) {
+    let touched = Arc::new(Notify::new());
+    let watching = watch_gpu_node(client.clone(), identity.node.clone(), Arc::clone(&touched));
+    let mut watching = pin!(watching);
+    let mut inventory = wires.inventory.clone();
+    let mut offer = Offer {
+        publisher: Publisher::new(client, &identity.node, &identity.cluster),
+        identity,
+        wires,
+        lending: None,
+        watchful: 0,
+        tested: None,
+    };
+    let mut retry = RETRY.0;
+    loop {
+        let wait = match offer.round().await {
+            Ok(wait) => {
+                retry = RETRY.0;
+                wait
+            }
+            Err(error) => {
+                tracing::warn!(%error, seconds = retry.as_secs(), "trying again");
+                offer.wires.ready.send_if_modified(|ready| {
+                    // A node that was announced stays so: an API server that is away for a while changes nothing here.
+                    let news = ready.is_err();
+                    if news {
+                        *ready = Err(error.to_string());
+                    }
+                    news
+                });
+                let wait = retry;
+                retry = (retry * 2).min(RETRY.1);
+                wait
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = &mut watching => {}
+            () = touched.notified() => {}
+            changed = inventory.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn watch_gpu_node(client: Client, node: String, touched: Arc<Notify>) {
+    let config = watcher::Config::default()
+        .fields(&format!("metadata.name={node}"))
+        .timeout(25);
+    let mut events = pin!(watcher(Api::<GpuNode>::all(client), config).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(_) => touched.notify_one(),
+            Err(error) => tracing::debug!(%error, "watching GpuNode {node}"),
+        }
+    }
+}
+
+/// The value of [`SELF_TEST`], if it is there.
+type TestRequest = Option<String>;
+
+struct Offer {
+    publisher: Publisher,
+    identity: Identity,
+    wires: Wires,
+    /// To whom devices belong; `None` before the first round, when what pods hold is found out.
+    lending: Option<BTreeMap<String, State>>,
+    watchful: u32,
+    /// The request for a test that was last heeded, once one was looked for.
+    tested: Option<TestRequest>,
+}
+
+impl Offer {
+    /// One round; it answers when the next is due.
+    async fn round(&mut self) -> Result<Duration, ApiError> {
+        let Some(inventory) = self.wires.inventory.borrow().clone() else {
+            self.not_ready("the devices are being looked for and tested");
+            return Ok(IDLE);
+        };
+        let node = self.publisher.node().await?;
+        let gpu_node = match self.publisher.claim(&node).await? {
+            Owner::Ours(gpu_node) => *gpu_node,
+            Owner::NotOurs(why) => {
+                tracing::error!("{why}");
+                self.not_ready(&why);
+                self.wires.node_uid.send_replace(None);
+                send_if_new(&self.wires.usable, Vec::new());
+                return Ok(IDLE);
+            }
+        };
+        send_if_new(&self.wires.node_uid, node.uid());
+        self.heed_test_request(&gpu_node);
+
+        let mut warnings = inventory.warnings.clone();
+        let lending = self.step(&gpu_node, &inventory, &mut warnings).await?;
+        let devices = lend::without_lent(&inventory.devices, &lending);
+        let usable = inventory
+            .devices
+            .iter()
+            .filter(|device| device.offered && lending.get(&device.name).copied().unwrap_or_default().hosts())
+            .cloned()
+            .collect();
+        self.wires.ledger.record(&inventory.devices, &lending);
+        send_if_new(&self.wires.usable, usable);
+
+        let facts = status::Facts {
+            devices: &devices,
+            lending: &lending,
+            warnings: &warnings,
+            address: &self.identity.address,
+            generation: gpu_node.metadata.generation,
+        };
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let status = status::status(&facts, gpu_node.status.as_ref(), Time(now));
+        // The status before the slice: nobody may place a model any more when the first claim can come.
+        self.publisher.status(&gpu_node, &status).await?;
+        self.publisher
+            .labels(&node, &labels::labels(&self.identity.cluster, &devices))
+            .await?;
+        self.publisher
+            .slice(&node, |taints_kept| {
+                slice::devices(&inventory, &lending, taints_kept)
+            })
+            .await?;
+        for (type_, reason, device, note) in news(gpu_node.status.as_ref(), &status, &lending) {
+            let action = format!("Offer {device}");
+            self.publisher
+                .event(&gpu_node, type_, reason, &action, &note)
+                .await;
+        }
+        self.wires.ready.send_if_modified(|ready| {
+            let news = ready.is_err();
+            *ready = Ok(());
+            news
+        });
+        let wait = self.pace(&gpu_node, &lending);
+        self.lending = Some(lending);
+        Ok(wait)
+    }
+
+    fn not_ready(&self, why: &str) {
+        send_if_new(&self.wires.ready, Err(why.to_owned()));
+    }
+
+    fn heed_test_request(&mut self, gpu_node: &GpuNode) {
+        let asked = gpu_node.annotations().get(SELF_TEST).cloned();
+        if self.tested.as_ref().is_some_and(|last| *last != asked) {
+            tracing::info!("a new test of the devices was asked for");
+            self.wires.test_again.notify_one();
+        }
+        self.tested = Some(asked);
+    }
+
+    /// To whom the devices belong from now on.
+    async fn step(
+        &mut self,
+        gpu_node: &GpuNode,
+        inventory: &Inventory,
+        warnings: &mut Vec<String>,
+    ) -> Result<BTreeMap<String, State>, ApiError> {
+        let wanted = &gpu_node.spec.lend;
+        let slices = self.publisher.serves_slices().await?;
+        let can = slices && self.wires.ledger.registered();
+        for name in wanted {
+            if !inventory.devices.iter().any(|device| device.name == *name) {
+                warnings.push(format!("spec.lend names {name}, which is no device of this node"));
+            } else if !slices {
+                warnings.push(format!(
+                    "{name} cannot be lent (spec.lend): this cluster has no resource.k8s.io/v1, which Kubernetes 1.34 brings"
+                ));
+            } else if !can {
+                warnings.push(format!(
+                    "{name} cannot be lent (spec.lend): the kubelet has not taken the agent's DRA plugin; see the agent's log"
+                ));
+            }
+        }
+        let before = self.lending.clone();
+        let at_rest = before
+            .as_ref()
+            .is_some_and(|lending| lending.values().all(|state| *state == State::Serving));
+        if at_rest {
+            self.watchful = self.watchful.saturating_sub(1);
+        } else {
+            self.watchful = WATCHFUL;
+        }
+        let (mut replicas, mut claims) = (BTreeMap::new(), BTreeMap::new());
+        if slices && (!wanted.is_empty() || !at_rest || self.watchful > 0) {
+            replicas = self.publisher.replicas().await?;
+            claims = lend::held(&self.publisher.resource_claims().await?, &self.identity.node);
+        }
+        let step = |device: &Device| {
+            let name = &device.name;
+            let state = before.as_ref().and_then(|lending| lending.get(name)).copied();
+            let facts = Facts {
+                // What is lent stays so while the kubelet restarts.
+                wanted: wanted.contains(name) && (can || state.is_some_and(|state| !state.tainted())),
+                replicas: replicas.get(name).copied().unwrap_or(0),
+                claims: claims.get(name).copied().unwrap_or(0),
+            };
+            let next = match (state, &before) {
+                (Some(state), _) => state.next(facts),
+                // Found just now, or an agent that has just started: its plugin is not registered yet.
+                (None, _) => State::at_start(Facts {
+                    wanted: wanted.contains(name),
+                    ..facts
+                }),
+            };
+            if state.is_some_and(|state| state != next) {
+                tracing::info!(device = %name, from = ?state.unwrap_or_default(), to = ?next, ?facts, "a device changes hands");
+            }
+            (name.clone(), next)
+        };
+        Ok(inventory.devices.iter().map(step).collect())
+    }
+
+    fn pace(&self, gpu_node: &GpuNode, lending: &BTreeMap<String, State>) -> Duration {
+        let starting = lending
+            .iter()
+            .any(|(name, state)| *state == State::Serving && gpu_node.spec.lend.contains(name));
+        if lending.values().any(|state| state.moving()) || (starting && self.wires.ledger.registered()) {
+            BUSY
+        } else if starting || lending.values().any(|state| !state.tainted()) {
+            LENT
+        } else {
+            IDLE
+        }
+    }
+}
+
+fn send_if_new<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|last| {
+        let news = *last != value;
+        if news {
+            *last = value;
+        }
+        news
+    });
+}
+
+/// What people should hear: a device that failed its test, was withdrawn, or is back.
+fn news(
+    old: Option<&GpuNodeStatus>,
+    new: &GpuNodeStatus,
+    lending: &BTreeMap<String, State>,
+) -> Vec<(EventType, &'static str, String, String)> {
+    let before = |name: &str| old?.devices.iter().find(|device| device.name == name);
+    let mut news = Vec::new();
+    for device in &new.devices {
+        let before = before(&device.name);
+        let because = &device.not_offered_because;
+        let heard = before.is_some_and(|before| before.not_offered_because == *because);
+        let (type_, reason, note) = if status::faulty(device, lending) && !heard {
+            let reason = match device.self_test.result {
+                TestResult::Failed => "SelfTestFailed",
+                _ => "DeviceWithheld",
+            };
+            (
+                EventType::Warning,
+                reason,
+                format!(
+                    "{} ({}) is not offered: {because}",
+                    device.name, device.product_name
+                ),
+            )
+        } else if device.offered && before.is_some_and(|before| !before.offered) {
+            (
+                EventType::Normal,
+                "DeviceOffered",
+                format!("{} ({}) is offered", device.name, device.product_name),
+            )
+        } else {
+            continue;
+        };
+        news.push((type_, reason, device.name.clone(), note));
+    }
+    news
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(because: &str, result: TestResult) -> GpuNodeStatus {
+        let mut device = Device {
+            name: "gpu-a".into(),
+            product_name: "RX 580".into(),
+            offered: because.is_empty(),
+            not_offered_because: because.into(),
+            ..Device::default()
+        };
+        device.self_test.result = result;
+        GpuNodeStatus {
+            devices: vec![device],
+            ..GpuNodeStatus::default()
+        }
+    }
+
+    #[test]
+    fn people_hear_of_a_fault_once_and_of_its_end() {
+        let good = device("", TestResult::Passed);
+        let failed = device("it failed its self-test: wrong", TestResult::Failed);
+        let hot = device("it is too hot", TestResult::Passed);
+        let lent = device(State::Lent.because(), TestResult::Passed);
+        let lending = BTreeMap::from([("gpu-a".to_owned(), State::Lent)]);
+        let none = BTreeMap::new();
+        let reasons = |old: Option<&GpuNodeStatus>, new, lending| -> Vec<&str> {
+            news(old, new, lending)
+                .into_iter()
+                .map(|(_, reason, _, _)| reason)
+                .collect()
+        };
+        assert_eq!(reasons(None, &failed, &none), ["SelfTestFailed"]);
+        assert!(reasons(Some(&failed), &failed, &none).is_empty(), "said already");
+        assert_eq!(reasons(Some(&good), &hot, &none), ["DeviceWithheld"]);
+        assert_eq!(reasons(Some(&hot), &good, &none), ["DeviceOffered"]);
+        assert!(
+            reasons(Some(&good), &lent, &lending).is_empty(),
+            "lending is a wish, not a fault"
+        );
+        assert!(reasons(None, &good, &none).is_empty());
+    }
+}

@@ -40,7 +40,9 @@ impl Provider for Kind {
     fn create(&mut self, nodes: u8) -> Result<()> {
         std::fs::create_dir_all(&self.folder)?;
         let config = self.folder.join("kind.yaml");
-        let mut text = String::from("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n");
+        let mut text = String::from(
+            "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n",
+        );
         for number in 1..=nodes {
             text.push_str("- role: worker\n  labels:\n    afterglow.dev/pool: ");
             text.push_str(if number == 4 { "polaris\n" } else { "main\n" });

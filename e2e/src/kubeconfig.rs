@@ -41,10 +41,19 @@ impl Provider for Kubeconfig {
     fn node_address(&self, node: &str) -> Result<IpAddr> {
         let file = self.file.to_string_lossy();
         let path = "jsonpath={.status.addresses[?(@.type=='InternalIP')].address}";
-        output(&[&self.kubectl, "--kubeconfig", &file, "get", "node", node, "-o", path])?
-            .trim()
-            .parse()
-            .with_context(|| format!("read the address of {node}"))
+        output(&[
+            &self.kubectl,
+            "--kubeconfig",
+            &file,
+            "get",
+            "node",
+            node,
+            "-o",
+            path,
+        ])?
+        .trim()
+        .parse()
+        .with_context(|| format!("read the address of {node}"))
     }
 
     fn host_address(&self) -> Result<IpAddr> {

@@ -4,8 +4,17 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod demo;
+pub mod images;
 pub mod kind;
 pub mod kubeconfig;
 pub mod local;
+pub mod models;
 pub mod provider;
+pub mod reference;
+pub mod runner;
+pub mod stories;
 pub mod tools;
+pub mod traffic;
+pub mod wire;
+pub mod world;

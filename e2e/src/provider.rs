@@ -17,7 +17,7 @@ pub trait Provider {
     /// Where its kubeconfig lies.
     fn kubeconfig(&self) -> PathBuf;
 
-    /// An address of a node, for NodePorts.
+    /// An address of a node, for `NodePort`s.
     fn node_address(&self, node: &str) -> Result<IpAddr>;
 
     /// Where pods reach this process.

@@ -1,5 +1,6 @@
 //! The cluster's authority, its certificates, and a token and kubeconfig for everybody who talks to the API server.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -9,6 +10,7 @@ use rcgen::{
     KeyUsagePurpose, RsaKeySize,
 };
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::MOST_NODES;
 use super::network::CONTROL_PLANE_ADDRESS;
@@ -30,7 +32,9 @@ pub(super) fn write(state: &State) -> Result<()> {
     let mut authority = CertificateParams::new(Vec::<String>::new()).context("describe the authority")?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    authority.distinguished_name.push(DnType::CommonName, "afterglow-e2e");
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, "afterglow-e2e");
     let key = KeyPair::generate().context("make the authority's key")?;
     let certificate = authority.self_signed(&key).context("sign the authority")?;
     state.write("pki/ca.crt", &certificate.pem())?;
@@ -39,7 +43,14 @@ pub(super) fn write(state: &State) -> Result<()> {
 
     let server = [ExtendedKeyUsagePurpose::ServerAuth];
     let client = [ExtendedKeyUsagePurpose::ClientAuth];
-    leaf(state, &issuer, "apiserver", ("kube-apiserver", None), &server, &API_SERVER)?;
+    leaf(
+        state,
+        &issuer,
+        "apiserver",
+        ("kube-apiserver", None),
+        &server,
+        &API_SERVER,
+    )?;
     let masters = ("apiserver-kubelet-client", Some("system:masters"));
     leaf(state, &issuer, "kubelet-client", masters, &client, &[])?;
     leaf(
@@ -104,15 +115,9 @@ fn tokens(state: &State) -> Result<()> {
     });
     for (uid, (file, user, groups)) in fixed.into_iter().chain(nodes).enumerate() {
         // A fresh key's public half is as good a random word as any.
-        let token: String = KeyPair::generate()
-            .context("make a token")?
-            .public_key_raw()
-            .iter()
-            .skip(1)
-            .take(32)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        lines.push_str(&format!("{token},{user},u{uid},{groups}\n"));
+        let key = KeyPair::generate().context("make a token")?;
+        let token = format!("{:x}", Sha256::digest(key.public_key_raw()));
+        writeln!(lines, "{token},{user},u{uid},{groups}")?;
         kubeconfig(state, &file, &token)?;
     }
     state.write("cfg/tokens.csv", &lines)?;

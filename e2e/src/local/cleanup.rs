@@ -14,10 +14,15 @@ use crate::command::run;
 
 pub(super) fn all(state: &State) -> Result<()> {
     for number in 1..=MOST_NODES {
-        cut(state, number)?;
+        cut(state, number);
     }
     // The API server before etcd, or it waits for it.
-    for name in ["kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"] {
+    for name in [
+        "kube-scheduler",
+        "kube-controller-manager",
+        "kube-apiserver",
+        "etcd",
+    ] {
         if let Some(process) = state.recorded(name) {
             process.end();
         }

@@ -6,7 +6,6 @@ mod cleanup;
 mod control_plane;
 mod dns;
 mod etcd;
-mod images;
 mod network;
 mod node;
 mod process;
@@ -20,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::command::{output, run, until};
+use crate::images;
 use crate::provider::Provider;
 use crate::tools::Tools;
 
@@ -66,8 +66,10 @@ impl Local {
         if nodes > MOST_NODES {
             bail!("at most {MOST_NODES} nodes, not {nodes}");
         }
-        let missing: Vec<u8> = (1..=nodes).filter(|number| !self.nodes.contains(number)).collect();
-        let archives = images::base(&self.tools, &self.tools.target.join("images"))?;
+        let missing: Vec<u8> = (1..=nodes)
+            .filter(|number| !self.nodes.contains(number))
+            .collect();
+        let archives = images::base(&self.tools)?;
         // From this thread: a child that ends with its starter ends with the thread that started it.
         for &number in &missing {
             network::node(number)?;
@@ -77,7 +79,9 @@ impl Local {
         for &number in &missing {
             let name = format!("node{number}");
             self.kubectl(&["wait", "--for=create", "--timeout=60s", &format!("node/{name}")])
-                .with_context(|| format!("wait for {name}; its logs are in {}", self.state.logs().display()))?;
+                .with_context(|| {
+                    format!("wait for {name}; its logs are in {}", self.state.logs().display())
+                })?;
             self.kubectl(&[
                 "wait",
                 "--for=condition=Ready",
@@ -129,7 +133,7 @@ impl Provider for Local {
         certificates::write(&self.state)?;
         etcd::start(&self.tools, &self.state, self.ends)?;
         control_plane::start_api_server(&self.tools, &self.state, self.ends)?;
-        until("the API server is ready", Duration::from_secs(60), || {
+        until("the API server is ready", Duration::from_mins(1), || {
             Ok(self.kubectl(&["get", "--raw", "/readyz"])?.eq("ok").then_some(()))
         })
         .with_context(|| format!("logs are in {}", self.state.logs().display()))?;
@@ -178,21 +182,22 @@ impl Provider for Local {
     }
 
     fn power_cut(&mut self, node: &str) -> Result<()> {
-        node::cut(&self.state, number(node)?)
+        node::cut(&self.state, number(node)?);
+        Ok(())
     }
 
     fn reboot(&mut self, node: &str) -> Result<()> {
         let number = number(node)?;
-        node::cut(&self.state, number)?;
+        node::cut(&self.state, number);
         cleanup::node(number);
         network::node(number)?;
-        let archives = images::base(&self.tools, &self.tools.target.join("images"))?;
+        let archives = images::base(&self.tools)?;
         node::start(&self.tools, &self.state, number, self.ends, &archives)
     }
 
     fn replace(&mut self, node: &str) -> Result<()> {
         let number = number(node)?;
-        node::cut(&self.state, number)?;
+        node::cut(&self.state, number);
         cleanup::node(number);
         self.state.wipe(number)?;
         self.reboot(node)

@@ -62,16 +62,23 @@ fn place(namespace: &str, veth: &str, address: &str) -> Result<()> {
     run(&["ip", "-n", namespace, "link", "set", "eth0", "up"])?;
     let network = format!("{address}/24");
     run(&["ip", "-n", namespace, "addr", "add", &network, "dev", "eth0"])?;
-    run(&["ip", "-n", namespace, "route", "add", "default", "via", "10.201.0.1"])
+    run(&[
+        "ip",
+        "-n",
+        namespace,
+        "route",
+        "add",
+        "default",
+        "via",
+        "10.201.0.1",
+    ])
 }
 
 /// The ways to the pods of every other node that may ever join.
 fn routes(namespace: &str, own: Option<u8>) -> Result<()> {
     for number in (1..=MOST_NODES).filter(|&number| Some(number) != own) {
         let via = node_address(number).to_string();
-        run(&[
-            "ip", "-n", namespace, "route", "add", &pods(number), "via", &via,
-        ])?;
+        run(&["ip", "-n", namespace, "route", "add", &pods(number), "via", &via])?;
     }
     Ok(())
 }

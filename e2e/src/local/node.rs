@@ -1,5 +1,6 @@
 //! A node: its cgroups, its configuration, and the namespaces that it runs in.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,16 @@ use crate::tools::Tools;
 
 /// Hierarchies of cgroup v1 in which a node gets a root of its own, where they are mounted.
 const HIERARCHIES: [&str; 11] = [
-    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd", "hugetlb",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "systemd",
+    "hugetlb",
     "perf_event",
 ];
 
@@ -82,14 +92,13 @@ pub(super) fn start(
 }
 
 /// Everything on the node ends with its first process.
-pub(super) fn cut(state: &State, number: u8) -> Result<()> {
+pub(super) fn cut(state: &State, number: u8) {
     if let Some(first) = state.recorded(&format!("node{number}-init")) {
         first.kill();
     }
     if let Some(outer) = state.recorded(&format!("node{number}")) {
         outer.kill();
     }
-    Ok(())
 }
 
 /// Runs a command in the node.
@@ -129,7 +138,7 @@ fn remember(state: &State) -> Result<()> {
     let mut lines = String::new();
     for name in SYSCTLS {
         if let Ok(value) = fs::read_to_string(format!("/proc/sys/{name}")) {
-            lines.push_str(&format!("{name} {value}"));
+            write!(lines, "{name} {value}")?; // the value ends its line
         }
     }
     state.write("sysctls", &lines)
@@ -147,7 +156,7 @@ fn mount_points(state: &State) -> Result<()> {
         missing.reverse();
         for path in missing {
             fs::create_dir(path).with_context(|| format!("make {}", path.display()))?;
-            made.push_str(&format!("{}\n", path.display()));
+            writeln!(made, "{}", path.display())?;
         }
     }
     state.write("made", &made)
@@ -165,8 +174,8 @@ fn cgroups(number: u8) -> Result<()> {
     let cpuset = root.join("cpuset");
     for file in ["cpuset.cpus", "cpuset.mems"] {
         if cpuset.is_dir() {
-            let value =
-                fs::read_to_string(cpuset.join(file)).with_context(|| format!("read the machine's {file}"))?;
+            let value = fs::read_to_string(cpuset.join(file))
+                .with_context(|| format!("read the machine's {file}"))?;
             fs::write(cpuset.join(&name).join(file), value)
                 .with_context(|| format!("set {file} of {name}"))?;
         }
@@ -176,10 +185,10 @@ fn cgroups(number: u8) -> Result<()> {
 
 fn configure(tools: &Tools, state: &State, number: u8) -> Result<()> {
     let file = |name: &str| format!("node{number}/{name}");
-    let disk: String = DISK
-        .iter()
-        .map(|(folder, target)| format!("{folder} {target}\n"))
-        .collect();
+    let mut disk = String::new();
+    for (folder, target) in DISK {
+        writeln!(disk, "{folder} {target}")?;
+    }
     state.write(&file("disk.txt"), &disk)?;
     state.write(&file("containerd.toml"), &containerd(tools))?;
     let kubelet = json!({

@@ -17,7 +17,10 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "afterglow-scheduler",
         ],
     ),
-    ("afterglow-agent", &["afterglow-crds", "afterglow-policy", "afterglow-proto"]),
+    (
+        "afterglow-agent",
+        &["afterglow-crds", "afterglow-policy", "afterglow-proto"],
+    ),
     ("afterglow-crds", &[]),
     // Stories meet the platform as its users do: through the API, the chart and the wire.
     ("afterglow-e2e", &["afterglow-crds", "afterglow-proto"]),

@@ -13,13 +13,11 @@ use crate::command::output;
 use crate::tools::Tools;
 
 /// The images of the cluster itself: made once, and again when what is in them changes.
-pub(super) fn base(tools: &Tools, folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn base(tools: &Tools) -> Result<Vec<PathBuf>> {
+    let folder = &tools.target.join("images");
     let program = |name: &str| tools.bin.join(name);
     let applets = output(&[&tools.program("busybox"), "--list"])?;
-    let applets: Vec<&str> = applets
-        .lines()
-        .filter(|applet| *applet != "busybox")
-        .collect();
+    let applets: Vec<&str> = applets.lines().filter(|applet| *applet != "busybox").collect();
     let images = [
         Image {
             name: "pause",
@@ -77,9 +75,8 @@ impl Image<'_> {
         }])
         .to_string();
         let partial = path.with_extension("partial");
-        let mut archive = Builder::new(
-            File::create(&partial).with_context(|| format!("write {}", partial.display()))?,
-        );
+        let mut archive =
+            Builder::new(File::create(&partial).with_context(|| format!("write {}", partial.display()))?);
         for (name, text) in [(name.as_str(), &config), ("manifest.json", &manifest)] {
             let mut header = header(EntryType::Regular, 0o644, text.len() as u64);
             archive.append_data(&mut header, name, text.as_bytes())?;
@@ -97,7 +94,8 @@ impl Image<'_> {
             layer.append_data(&mut header(EntryType::Directory, 0o755, 0), folder, io::empty())?;
         }
         layer.append_data(&mut header(EntryType::Directory, 0o1777, 0), "tmp/", io::empty())?;
-        let program = File::open(&self.program).with_context(|| format!("open {}", self.program.display()))?;
+        let program =
+            File::open(&self.program).with_context(|| format!("open {}", self.program.display()))?;
         let mut entry = header(EntryType::Regular, 0o755, program.metadata()?.len());
         layer.append_data(&mut entry, format!("bin/{}", self.name), program)?;
         for link in self.links {

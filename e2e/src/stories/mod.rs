@@ -1,0 +1,53 @@
+//! What users expect of Afterglow on a cluster, one story a file. The name of a story is the claim it proves; they run in
+//! this order on one cluster, and each first makes sure of what it builds on, so that one can also run alone.
+
+mod admission;
+mod install;
+mod lending;
+mod namespaces;
+mod polaris;
+mod refusals;
+mod rollout;
+mod scale;
+mod serve;
+mod standalone;
+
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::world::World;
+
+/// A story under way.
+type Telling<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// A claim and its proof.
+pub struct Story {
+    /// What it claims, as a sentence.
+    pub name: String,
+    /// Proves it, or says what was wrong.
+    pub tell: for<'a> fn(&'a mut World) -> Telling<'a>,
+}
+
+macro_rules! stories {
+    ($($room:ident :: $name:ident),* $(,)?) => {
+        vec![$(Story { name: stringify!($name).replace('_', " "), tell: |world| Box::pin($room::$name(world)) }),*]
+    };
+}
+
+/// All of them, in their order.
+pub fn all() -> Vec<Story> {
+    stories![
+        install::one_helm_install_makes_every_node_offer_its_devices,
+        admission::every_object_is_admitted_at_its_security_level,
+        serve::a_model_deployment_becomes_ready_and_answers_as_the_standalone_server_does,
+        scale::scaling_up_and_down_loses_no_request,
+        rollout::a_new_revision_replaces_the_old_one_and_loses_no_request,
+        refusals::an_impossible_wish_says_what_is_wrong_and_disturbs_nobody,
+        namespaces::two_namespaces_with_the_same_model_name_do_not_see_each_other,
+        namespaces::a_namespace_that_the_cluster_does_not_serve_is_told_so,
+        standalone::the_same_folder_gives_the_same_answers_without_a_cluster,
+        polaris::a_card_that_computes_wrong_is_shown_and_never_offered,
+        lending::a_device_serves_models_or_is_lent_but_never_both,
+    ]
+}

@@ -1,1 +1,159 @@
-fn main() {}
+//! `afterglow-scheduler`: the front door of an `InferenceCluster`.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use afterglow_scheduler::{Config, Limits, Listeners, Options, fleet, serve, watch_file};
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// A Service goes on sending for a moment after its pod has said that it leaves.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Picks a replica for each request and forwards the request's bytes.
+#[derive(Debug, Parser)]
+#[command(name = "afterglow-scheduler", version, propagate_version = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the models of an `InferenceCluster`.
+    Run(Run),
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// Name of the `InferenceCluster`.
+    #[arg(long, env = "AFTERGLOW_CLUSTER")]
+    cluster: String,
+    /// Namespace that this runs in.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// `strategy` and `defaultNamespace`, as YAML; re-read when it changes.
+    #[arg(long, env = "AFTERGLOW_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where to serve REST (Open Inference Protocol and `OpenAI` embeddings).
+    #[arg(long, env = "AFTERGLOW_HTTP", default_value = "0.0.0.0:8000")]
+    http: SocketAddr,
+    /// Where to serve gRPC.
+    #[arg(long, env = "AFTERGLOW_GRPC", default_value = "0.0.0.0:8001")]
+    grpc: SocketAddr,
+    /// Where to serve `/metrics`, `/healthz` and `/readyz`.
+    #[arg(long, env = "AFTERGLOW_METRICS", default_value = "0.0.0.0:8002")]
+    metrics: SocketAddr,
+    /// How log lines are written.
+    #[arg(long, env = "AFTERGLOW_LOG", value_enum, default_value_t = LogFormat::Text)]
+    log: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Command::Run(args) = Args::parse().command;
+    start_log(args.log);
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Run) -> Result<()> {
+    // Signals first: one that comes while the fleet is read is obeyed too.
+    let shutdown = CancellationToken::new();
+    tokio::spawn(stop_on_signal(shutdown.clone())?);
+    let listeners = Listeners {
+        http: bind("--http", args.http).await?,
+        grpc: bind("--grpc", args.grpc).await?,
+        metrics: Some(bind("--metrics", args.metrics).await?),
+    };
+    let config = match args.config {
+        Some(path) => watch_file(path).await?,
+        None => tokio::sync::watch::channel(Config::default()).1,
+    };
+    let client = connect().await?;
+    let fleet = tokio::select! {
+        fleet = fleet::watch(client, args.cluster.clone()) => fleet?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    tracing::info!(
+        cluster = args.cluster, http = %args.http, grpc = %args.grpc, metrics = %args.metrics,
+        replicas = fleet.borrow().replicas().count(),
+        "afterglow-scheduler {}", env!("CARGO_PKG_VERSION")
+    );
+    let options = Options {
+        listeners,
+        cluster: args.cluster,
+        namespace: args.namespace,
+        config,
+        limits: Limits::default(),
+        grace: GRACE,
+        metrics_of_others: None,
+    };
+    serve(options, fleet, shutdown).await
+}
+
+async fn connect() -> Result<kube::Client> {
+    let mut config = kube::Config::infer()
+        .await
+        .context("finding the Kubernetes API: neither in a pod nor a kubeconfig")?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    // A watch that fails is begun again by its watcher, with pauses; hidden tries would only make it late.
+    config.default_retry = false;
+    kube::Client::try_from(config).context("making a client for the Kubernetes API")
+}
+
+async fn bind(option: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{option} {address} cannot be listened on"))
+}
+
+/// The first SIGTERM or SIGINT begins the orderly end, the second ends at once.
+fn stop_on_signal(shutdown: CancellationToken) -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        for again in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if again {
+                std::process::exit(130);
+            }
+            shutdown.cancel();
+        }
+    })
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    match format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}

@@ -1,0 +1,94 @@
+//! The fleet as Kubernetes tells it, kept up to date; while the API server is away the last view stays.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_crds::{GpuNode, ModelDeployment, ModelReplica};
+use futures::StreamExt as _;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, watch};
+
+use super::{Fleet, from_objects};
+
+/// A watch whose server has gone away without a word is noticed after this and a few seconds.
+const WATCH_SECONDS: u32 = 25;
+
+/// Changes come in bursts; one view for all of a burst.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Watches for ever. Returns once the first view is complete: a scheduler that knows half of the fleet would answer 404.
+pub async fn watch(client: Client, cluster: String) -> anyhow::Result<watch::Receiver<Arc<Fleet>>> {
+    let changed = Arc::new(Notify::new());
+    let replicas: Store<ModelReplica> = follow(Api::all(client.clone()), &changed);
+    let nodes: Store<GpuNode> = follow(Api::all(client.clone()), &changed);
+    let deployments: Store<ModelDeployment> = follow(Api::all(client), &changed);
+    replicas.wait_until_ready().await?;
+    nodes.wait_until_ready().await?;
+    deployments.wait_until_ready().await?;
+    let view = move || {
+        Arc::new(from_objects(
+            &cluster,
+            &replicas.state(),
+            &nodes.state(),
+            &deployments.state(),
+        ))
+    };
+    let (sender, receiver) = watch::channel(view());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = sender.closed() => return,
+                () = changed.notified() => {}
+            }
+            tokio::time::sleep(SETTLE).await;
+            let new = view();
+            sender.send_if_modified(|old| {
+                let differs = *old != new;
+                if differs {
+                    tracing::info!(
+                        replicas = new.replicas().count(),
+                        nodes = new.load.len(),
+                        "fleet changed"
+                    );
+                    *old = new;
+                }
+                differs
+            });
+        }
+    });
+    Ok(receiver)
+}
+
+/// A store that follows all objects of a kind.
+fn follow<K>(api: Api<K>, changed: &Arc<Notify>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let changed = changed.clone();
+    let events = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff();
+    tokio::spawn(async move {
+        let mut events = std::pin::pin!(reflector::reflector(writer, events));
+        let mut away = false;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(_) => {
+                    if std::mem::take(&mut away) {
+                        tracing::info!(kind = %K::kind(&()), "the API server answers again");
+                    }
+                    changed.notify_one();
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut away, true) {
+                        tracing::warn!(kind = %K::kind(&()), %error, "watching failed; the last view stays");
+                    }
+                }
+            }
+        }
+    });
+    store
+}

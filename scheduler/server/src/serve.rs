@@ -1,0 +1,301 @@
+//! Sockets: accept, serve, and an end that loses nobody's request.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use futures::future::BoxFuture;
+use http::{HeaderValue, StatusCode, header};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admit::Admission;
+use crate::config::{Config, Limits};
+use crate::door;
+use crate::fleet::Fleet;
+use crate::load::{self, Table};
+use crate::metrics::Metrics;
+use crate::send::{Budget, Scheduler};
+
+/// Connections that one door holds open at a time; further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 1024;
+/// A request head takes no longer than this, and an idle connection lives no longer.
+const HEAD_OR_IDLE: Duration = Duration::from_secs(75);
+/// Largest request head over HTTP/1.
+const HEAD_BYTES: usize = 64 << 10;
+/// Largest header list over HTTP/2, as h2 counts it.
+const HEADER_LIST_BYTES: u32 = 16 << 10;
+/// How long running requests may take at the end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The sockets to serve on; bound by the caller, so that a port in use is an error before anything else.
+#[derive(Debug)]
+pub struct Listeners {
+    /// REST and OpenAI.
+    pub http: TcpListener,
+    /// gRPC.
+    pub grpc: TcpListener,
+    /// `/metrics`, `/healthz`, `/readyz`; `None` = nowhere.
+    pub metrics: Option<TcpListener>,
+}
+
+/// More metrics for the same page: text in Prometheus' format.
+pub type MetricsOfOthers = Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
+
+/// How to serve.
+pub struct Options {
+    /// Where.
+    pub listeners: Listeners,
+    /// Name of the `InferenceCluster`.
+    pub cluster: String,
+    /// Namespace of the scheduler itself.
+    pub namespace: String,
+    /// What people chose; may change.
+    pub config: watch::Receiver<Config>,
+    /// Bounds.
+    pub limits: Limits,
+    /// After readiness is off, so long new requests are still taken: those who send them hear of it only then.
+    pub grace: Duration,
+    /// Metrics of others, to be shown beside the scheduler's own.
+    pub metrics_of_others: Option<MetricsOfOthers>,
+}
+
+/// Serves until `shutdown` fires; then is not ready any more, takes requests for `grace` longer, lets running ones finish (30 s
+/// at most), and returns.
+pub async fn serve(
+    options: Options,
+    fleet: watch::Receiver<Arc<Fleet>>,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let Options {
+        listeners,
+        cluster,
+        namespace,
+        config,
+        limits,
+        grace,
+        metrics_of_others,
+    } = options;
+    let leaving = CancellationToken::new();
+    let scheduler = Arc::new(Scheduler {
+        cluster,
+        own_namespace: namespace,
+        config,
+        fleet: fleet.clone(),
+        table: Arc::new(Table::default()),
+        admission: Admission::new(limits),
+        budget: Budget::default(),
+        metrics: Metrics::new().context("making the metrics")?,
+        channels: crate::send::grpc::Channels::default(),
+        web: crate::send::web::Web::default(),
+        limits,
+        leaving: leaving.clone(),
+    });
+    let ended = CancellationToken::new();
+    let background = {
+        let pool = scheduler.clone();
+        let changed = move |fleet: &Fleet| pool.channels.keep(fleet);
+        tokio::spawn(load::follow(
+            fleet,
+            scheduler.table.clone(),
+            changed,
+            ended.clone(),
+        ))
+    };
+    let pages = listeners.metrics.map(|listener| {
+        let router = pages(scheduler.clone(), metrics_of_others);
+        tokio::spawn(listen(listener, router, Protocol::Http1, ended.clone()))
+    });
+    let stop = CancellationToken::new();
+    let doors = async {
+        tokio::join!(
+            listen(
+                listeners.http,
+                door::rest::router(scheduler.clone()),
+                Protocol::Http1,
+                stop.clone()
+            ),
+            listen(
+                listeners.grpc,
+                door::grpc::router(scheduler.clone()),
+                Protocol::Http2,
+                stop.clone()
+            ),
+        );
+    };
+    let end = async {
+        shutdown.cancelled().await;
+        tracing::info!("draining: no longer ready");
+        leaving.cancel();
+        tokio::time::sleep(grace).await;
+        stop.cancel();
+    };
+    tokio::join!(doors, end);
+    ended.cancel();
+    background.await.context("following the fleet")?;
+    if let Some(pages) = pages {
+        pages.await.context("serving metrics")?;
+    }
+    Ok(())
+}
+
+impl Scheduler {
+    /// Whether requests should be sent here: the fleet is known (`serve` is not called before) and the end is not near.
+    pub(crate) fn ready(&self) -> bool {
+        !self.leaving.is_cancelled()
+    }
+}
+
+#[derive(Clone)]
+struct Pages {
+    scheduler: Arc<Scheduler>,
+    others: Option<MetricsOfOthers>,
+}
+
+fn pages(scheduler: Arc<Scheduler>, others: Option<MetricsOfOthers>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .with_state(Pages { scheduler, others })
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    let mut text = pages.scheduler.render();
+    if let Some(others) = &pages.others {
+        text.push_str(&others().await);
+    }
+    let mut response = text.into_response();
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+async fn readyz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
+    if pages.scheduler.ready() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    }
+}
+
+/// Which HTTP a door speaks. Never both on one port: telling them apart waits for bytes without a time limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Serves until `stop` fires; then takes no connection, tells open ones to go away, and waits for running requests, though not
+/// longer than [`PATIENCE`].
+async fn listen(listener: TcpListener, router: Router, protocol: Protocol, stop: CancellationToken) {
+    let builder = Arc::new(builder(protocol));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = TaskTracker::new();
+    let abandon = CancellationToken::new();
+    loop {
+        let (stream, slot) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &slots) => match accepted {
+                Some(accepted) => accepted,
+                None => break,
+            },
+        };
+        let (builder, router, stop, abandon) =
+            (builder.clone(), router.clone(), stop.clone(), abandon.clone());
+        connections.spawn(async move {
+            tokio::select! {
+                () = connection(&builder, stream, router, stop) => {}
+                () = abandon.cancelled() => {}
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(PATIENCE, connections.wait()).await.is_err() {
+        tracing::warn!(
+            open = connections.len(),
+            "requests still running after {PATIENCE:?} are dropped"
+        );
+        abandon.cancel();
+        connections.wait().await;
+    }
+}
+
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Small answers must not wait for the peer's delayed acknowledgement (40 ms).
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY");
+                }
+                return Some((stream, slot));
+            }
+            Err(error) => {
+                // Out of descriptors, mostly: asking again at once would spin.
+                tracing::warn!(%error, "accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    builder: &Builder<TokioExecutor>,
+    stream: TcpStream,
+    router: Router,
+    stop: CancellationToken,
+) {
+    // A connection that says nothing at all: over HTTP/2 nobody else counts its time.
+    let first_word = tokio::time::timeout(HEAD_OR_IDLE, stream.readable());
+    tokio::select! {
+        said = first_word => if said.is_err() { return },
+        () = stop.cancelled() => return,
+    }
+    let service = TowerToHyperService::new(router);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients that hang up, send garbage or time out; nothing of ours.
+        tracing::debug!(error, "connection");
+    }
+}
+
+fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_OR_IDLE)
+        .max_buf_size(HEAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .keep_alive_interval(Some(Duration::from_mins(1)))
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .max_concurrent_streams(256);
+    match protocol {
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_only(),
+    }
+}

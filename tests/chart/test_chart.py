@@ -1,5 +1,6 @@
 """The chart as Helm renders it: valid for Kubernetes and for our kinds, strict about values, no more than it says."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,9 +58,8 @@ def test_the_validation_finds_a_misspelt_field_at_any_depth(
 ) -> None:
     objects = render("default")
     operator(objects)["spec"]["containers"][0]["readinesProbe"] = {}
-    (cluster,) = of_kind(objects, "InferenceCluster")
-    cluster["spec"] = {"scheduler": {"replica": 1}}
-    said = kubeconform(objects)
+    head = {"apiVersion": "afterglow.dev/v1alpha1", "kind": "InferenceCluster", "metadata": {"name": "x"}}
+    said = kubeconform([*objects, head | {"spec": {"scheduler": {"replica": 1}}}])
     assert said.returncode != 0
     assert "readinesProbe" in said.stdout
     assert "replica" in said.stdout
@@ -116,7 +116,7 @@ def test_the_operators_pod_is_restricted(render: Render, values: str) -> None:
     pod = operator(render(values))["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert "volumes" not in pod
+    assert all(volume.keys() == {"name", "configMap"} for volume in pod.get("volumes", []))
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     for container in pod["containers"]:
         assert container["securityContext"] == {
@@ -154,15 +154,28 @@ def test_the_kinds_can_be_left_out_and_are_kept_at_uninstall(render: Render) -> 
     assert not of_kind(render("hardened"), "CustomResourceDefinition")
 
 
-def test_the_first_cluster_comes_after_its_kind_and_later_is_an_ordinary_object(render: Render) -> None:
-    (first,) = of_kind(render("default"), "InferenceCluster")
-    annotations = first["metadata"]["annotations"]
-    assert annotations["helm.sh/hook"] == "post-install,post-upgrade"
-    assert annotations["meta.helm.sh/release-name"] == "afterglow", "or the next upgrade cannot take it over"
-    known = ("--api-versions", "afterglow.dev/v1alpha1/InferenceCluster")
-    (later,) = of_kind(render("default", *known), "InferenceCluster")
-    assert set(later["metadata"]["annotations"]) == {"helm.sh/resource-policy"}
-    assert later["spec"] == first["spec"]
+def test_the_first_cluster_is_handed_to_the_operator_and_a_change_restarts_it(
+    render: Render, kubeconform: Callable[[list[Object]], Result]
+) -> None:
+    objects = render("pocl")
+    (held,) = of_kind(objects, "ConfigMap")
+    cluster = json.loads(held["data"]["cluster.json"])
+    assert cluster["metadata"]["name"] == "processors"
+    assert cluster["spec"]["agent"] == {"devices": "None", "cache": {"size": "5Gi"}}
+    said = kubeconform([cluster])
+    assert said.returncode == 0, said.stdout
+
+    pod = operator(objects)
+    (volume,) = pod["spec"]["volumes"]
+    assert volume["configMap"]["name"] == held["metadata"]["name"]
+    (container,) = pod["spec"]["containers"]
+    (mount,) = container["volumeMounts"]
+    assert f"--cluster-file={mount['mountPath']}/cluster.json" in container["args"]
+    changed = operator(render("pocl", "--set", "cluster.spec.defaultNamespace=other"))
+    assert changed["metadata"]["annotations"] != pod["metadata"]["annotations"]
+
+    assert not of_kind(render("hardened"), "ConfigMap")
+    assert "volumes" not in operator(render("hardened"))["spec"]
 
 
 def test_images_follow_registry_tag_policy_and_variant(render: Render) -> None:

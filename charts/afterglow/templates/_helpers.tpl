@@ -44,3 +44,11 @@ app.kubernetes.io/component: operator
 {{- $name := ternary "afterglow-agent-pocl" "afterglow-agent" (eq .Values.agent.variant "pocl") }}
 {{- include "afterglow.image" (dict "context" . "image" .Values.agent.image "name" $name) }}
 {{- end }}
+
+{{- define "afterglow.cluster" -}}
+{{- if and (eq .Values.agent.variant "pocl") (ne (default "Forbidden" .Values.cluster.spec.cpuFallback) "Allowed") }}
+{{- fail "agent.variant=pocl offers processors, which this cluster forbids; set cluster.spec.cpuFallback=Allowed" }}
+{{- end }}
+{{- $metadata := dict "name" .Values.cluster.name "labels" (dict "app.kubernetes.io/part-of" "afterglow") }}
+{{- dict "apiVersion" "afterglow.dev/v1alpha1" "kind" "InferenceCluster" "metadata" $metadata "spec" .Values.cluster.spec | toPrettyJson }}
+{{- end }}

@@ -45,7 +45,10 @@ itself, which is less than the verb `bind` would give.
 
 {{- define "afterglow.operatorRules" -}}
 - apiGroups: [afterglow.dev]
-  resources: [inferenceclusters, modeldeployments]
+  resources: [inferenceclusters]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [afterglow.dev]
+  resources: [modeldeployments]
   verbs: [get, list, watch, patch]
 - apiGroups: [afterglow.dev]
   resources: [inferenceclusters/status, modeldeployments/status, modelreplicas/status]

@@ -1,0 +1,258 @@
+//! The cache on disk: what it holds, what it may hold, and who uses what.
+//!
+//! Three folders: `partial/` holds downloads that are not finished, `blobs/sha256/` packages whose digest is verified and
+//! which are about to be unpacked, `trees/sha256/` unpacked models. A thing appears under its name in `blobs` or `trees`
+//! by a rename after everything in it is on disk, so what has such a name is whole, whenever the process was killed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::Failure;
+use super::digest::Digest;
+
+/// The cache; clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    budget: u64,
+    items: Mutex<BTreeMap<PathBuf, Item>>,
+}
+
+/// Something in the cache, by its path.
+#[derive(Debug)]
+struct Item {
+    bytes: u64,
+    used: SystemTime,
+    /// Who needs it now; it stays as long.
+    pins: usize,
+}
+
+const PARTIAL: &str = "partial";
+const BLOBS: &str = "blobs/sha256";
+const TREES: &str = "trees/sha256";
+
+impl Store {
+    /// Opens the cache at `root`, which may hold `budget` bytes. What a killed process left half unpacked goes.
+    pub(super) fn open(root: &Path, budget: u64) -> io::Result<Self> {
+        let mut items = BTreeMap::new();
+        for folder in [PARTIAL, BLOBS, TREES] {
+            let folder = root.join(folder);
+            fs::create_dir_all(&folder)?;
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                let metadata = fs::symlink_metadata(&path)?;
+                let half = path.extension().is_some_and(|extension| extension == "new");
+                if half {
+                    remove(&path)?;
+                    continue;
+                }
+                let item = Item {
+                    bytes: size(&path)?,
+                    used: metadata.modified()?,
+                    pins: 0,
+                };
+                items.insert(path, item);
+            }
+        }
+        Ok(Self(Arc::new(Inner {
+            root: root.to_owned(),
+            budget,
+            items: Mutex::new(items),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Item>> {
+        self.0.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a download that is not finished lies.
+    pub(super) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.0.root.join(PARTIAL).join(digest.hex())
+    }
+
+    /// Where a verified package lies.
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.0.root.join(BLOBS).join(digest.hex())
+    }
+
+    /// Where an unpacked model lies.
+    pub(super) fn tree(&self, digest: &Digest) -> PathBuf {
+        self.0.root.join(TREES).join(digest.hex())
+    }
+
+    /// Keeps what is there at `path`; `None` if nothing is.
+    pub(super) fn pin(&self, path: &Path) -> Option<Pin> {
+        let now = SystemTime::now();
+        {
+            let mut items = self.lock();
+            let item = items.get_mut(path)?;
+            item.pins += 1;
+            item.used = now;
+        }
+        // So that a restarted agent knows what was used last.
+        if let Err(error) = File::open(path).and_then(|file| file.set_modified(now)) {
+            tracing::debug!(%error, path = %path.display(), "the time of use is not kept");
+        }
+        Some(Pin {
+            store: self.clone(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Begins something at `path` that will grow; it is kept as long as the pin lives.
+    pub(super) fn begin(&self, path: &Path) -> Pin {
+        let mut items = self.lock();
+        let item = items.entry(path.to_owned()).or_insert_with(|| Item {
+            bytes: 0,
+            used: SystemTime::now(),
+            pins: 0,
+        });
+        item.pins += 1;
+        drop(items);
+        Pin {
+            store: self.clone(),
+            path: path.to_owned(),
+        }
+    }
+
+    /// Makes room for `path` to hold `bytes`: what was used least recently and by nobody now goes first.
+    pub(super) fn grow(&self, path: &Path, bytes: u64) -> Result<(), Failure> {
+        let budget = self.0.budget;
+        if bytes > budget {
+            return Err(Failure::new(
+                "SourceTooLarge",
+                super::Retry::Slowly,
+                format!(
+                    "the model has {bytes} bytes or more, the node's model cache may hold {budget} in all; give the agents \
+                     more (spec.agent.cacheSize of the InferenceCluster)"
+                ),
+            ));
+        }
+        loop {
+            let victim = {
+                let mut items = self.lock();
+                let others: u64 = items
+                    .iter()
+                    .filter(|(other, _)| *other != path)
+                    .map(|(_, item)| item.bytes)
+                    .sum();
+                if others.saturating_add(bytes) <= budget {
+                    if let Some(item) = items.get_mut(path) {
+                        item.bytes = bytes;
+                    }
+                    return Ok(());
+                }
+                let victim = items
+                    .iter()
+                    .filter(|(other, item)| item.pins == 0 && *other != path)
+                    .min_by_key(|(_, item)| item.used)
+                    .map(|(victim, _)| victim.clone());
+                let Some(victim) = victim else {
+                    return Err(Failure::new(
+                        "CacheFull",
+                        super::Retry::Soon,
+                        format!(
+                            "the node's model cache holds {budget} bytes, models in use take {others}, and this one needs \
+                             {bytes}; give the agents more (spec.agent.cacheSize of the InferenceCluster) or remove a model"
+                        ),
+                    ));
+                };
+                items.remove(&victim);
+                victim
+            };
+            tracing::info!(path = %victim.display(), "evicted from the model cache");
+            remove(&victim).map_err(|e| Failure::cache("evicting a model", &e))?;
+        }
+    }
+
+    /// Gives what lies at `from` the name `to`: from now on it is whole.
+    pub(super) fn commit(&self, from: &Path, to: &Path) -> Result<(), Failure> {
+        let failed = |e: io::Error| Failure::cache("giving a finished file its name", &e);
+        fs::rename(from, to).map_err(failed)?;
+        if let Some(parent) = to.parent() {
+            File::open(parent)
+                .and_then(|folder| folder.sync_all())
+                .map_err(failed)?;
+        }
+        let mut items = self.lock();
+        if let Some(item) = items.get_mut(from) {
+            let bytes = std::mem::take(&mut item.bytes);
+            items.insert(
+                to.to_owned(),
+                Item {
+                    bytes,
+                    used: SystemTime::now(),
+                    pins: 0,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes what lies at `path`.
+    pub(super) fn discard(&self, path: &Path) -> Result<(), Failure> {
+        remove(path).map_err(|e| Failure::cache("removing a file", &e))?;
+        let mut items = self.lock();
+        match items.get_mut(path) {
+            // Somebody holds a pin and may begin anew.
+            Some(item) if item.pins > 0 => item.bytes = 0,
+            _ => {
+                items.remove(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps something in the cache.
+#[derive(Debug)]
+pub(super) struct Pin {
+    store: Store,
+    path: PathBuf,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut items = self.store.lock();
+        let gone = items.get_mut(&self.path).is_some_and(|item| {
+            item.pins -= 1;
+            item.used = SystemTime::now();
+            item.pins == 0 && item.bytes == 0
+        });
+        if gone {
+            items.remove(&self.path);
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Bytes below `path`.
+fn size(path: &Path) -> io::Result<u64> {
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    let mut sum = 0;
+    for entry in fs::read_dir(path)? {
+        sum += size(&entry?.path())?;
+    }
+    Ok(sum)
+}

@@ -1,0 +1,224 @@
+//! What a replica's status says, from where the replica stands.
+
+use afterglow_crds::condition::{self, READY, State as Condition};
+use afterglow_crds::gpu_node::{Device, TestResult};
+use afterglow_crds::model_replica::{Endpoint, Fetch, ModelReplica, ModelReplicaStatus, Profile};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::phase::{Phase, State};
+use crate::fetch::Progress;
+
+/// Everything that a status is made from.
+pub(super) struct View<'a> {
+    pub(super) replica: &'a ModelReplica,
+    pub(super) state: &'a State,
+    /// The device as it is now; `None`: there is no such device here.
+    pub(super) device: Option<&'a Device>,
+    pub(super) endpoint: Option<&'a Endpoint>,
+    pub(super) progress: Option<Progress>,
+    pub(super) profile: Option<&'a Profile>,
+}
+
+/// What keeps a device from serving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    /// It computes wrong: what serves on it already must not go on.
+    pub(super) grave: bool,
+}
+
+/// What keeps `device` (called `name`) from serving.
+pub(super) fn trouble(name: &str, device: Option<&Device>) -> Option<Trouble> {
+    match device {
+        None => Some(Trouble {
+            reason: "DeviceUnknown",
+            message: format!(
+                "this node has no device `{name}`; `kubectl describe gpunode` shows those that it has"
+            ),
+            grave: true,
+        }),
+        Some(device) if device.self_test.result == TestResult::Failed => Some(Trouble {
+            reason: "DeviceUnhealthy",
+            message: format!("{name} fails its self-test: {}", device.self_test.message),
+            grave: true,
+        }),
+        Some(device) if !device.offered => Some(Trouble {
+            reason: "DeviceUnhealthy",
+            message: format!(
+                "{name} is not offered for serving: {}",
+                device.not_offered_because
+            ),
+            grave: false,
+        }),
+        Some(_) => None,
+    }
+}
+
+/// The status, with times of changes taken over from `old`.
+pub(super) fn status(view: &View<'_>, old: &ModelReplicaStatus, now: Time) -> ModelReplicaStatus {
+    let generation = view.replica.metadata.generation;
+    let phase = view.state.phase;
+    let spec = &view.replica.spec;
+    let serving = matches!(phase, Phase::Ready | Phase::Draining);
+    let progress = view.progress.filter(|_| phase == Phase::Fetching);
+    ModelReplicaStatus {
+        observed_generation: generation,
+        endpoint: view.endpoint.filter(|_| serving).cloned(),
+        device_type: view.device.map(|device| device.type_).or(old.device_type),
+        fetch: progress.map(|progress| Fetch {
+            bytes: i64::try_from(progress.bytes).unwrap_or(i64::MAX),
+            total_bytes: progress.total.and_then(|total| i64::try_from(total).ok()),
+        }),
+        profile: view.profile.cloned(),
+        conditions: condition::set(&old.conditions, &[ready(view, &spec.device)], generation, now),
+    }
+}
+
+fn ready(view: &View<'_>, device: &str) -> Condition {
+    let phase = view.state.phase;
+    let source = &view.replica.spec.model.source.uri;
+    let no = |reason: &str, message: String| Condition::new(READY, false, reason, message);
+    match phase {
+        Phase::Draining => {
+            return no(
+                "Draining",
+                "running requests finish, then the engine frees it".to_owned(),
+            );
+        }
+        Phase::Released => return no("Draining", "the engine has freed it".to_owned()),
+        _ => {}
+    }
+    if let Some(trouble) = trouble(device, view.device)
+        && (trouble.grave || phase != Phase::Ready)
+    {
+        return no(trouble.reason, trouble.message);
+    }
+    if let Some(failure) = &view.state.failure {
+        return no(failure.reason, failure.message.clone());
+    }
+    match phase {
+        Phase::Fetching => no("Fetching", format!("fetching `{source}`")),
+        Phase::Probing => no(
+            "Probing",
+            format!("trying the model on {device}: compared with the CPU, then measured"),
+        ),
+        Phase::Loading => no("Loading", format!("the engine of {device} loads it")),
+        _ => Condition::new(READY, true, "Ready", format!("answers on {device}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::{Failure, Retry};
+    use crate::host::phase::Event;
+    use afterglow_crds::gpu_node::SelfTest;
+
+    fn replica() -> ModelReplica {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "afterglow.dev/v1alpha1", "kind": "ModelReplica",
+            "metadata": {"name": "m-1-abcde", "namespace": "team", "generation": 1},
+            "spec": {
+                "cluster": "c", "nodeName": "n", "device": "gpu-0", "revision": 1, "memory": "1Gi",
+                "model": {"name": "m", "source": {"uri": "https://h/m.onnx", "digest": "sha256:0"}}
+            }
+        }))
+        .unwrap()
+    }
+
+    fn device(offered: bool, result: TestResult) -> Device {
+        Device {
+            name: "gpu-0".into(),
+            offered,
+            not_offered_because: if offered { String::new() } else { "lent".into() },
+            self_test: SelfTest {
+                result,
+                ..SelfTest::default()
+            },
+            ..serde_json::from_value(serde_json::json!({
+                "name": "", "type": "GPU", "productName": "", "memory": "8Gi"
+            }))
+            .unwrap()
+        }
+    }
+
+    fn time(seconds: i64) -> Time {
+        Time(jiff::Timestamp::from_second(seconds).unwrap())
+    }
+
+    fn reason(state: &State, device: Option<&Device>) -> (String, String) {
+        let replica = replica();
+        let view = View {
+            replica: &replica,
+            state,
+            device,
+            endpoint: None,
+            progress: None,
+            profile: None,
+        };
+        let status = status(&view, &ModelReplicaStatus::default(), time(1));
+        let ready = condition::find(&status.conditions, READY).unwrap();
+        (ready.status.clone(), ready.reason.clone())
+    }
+
+    #[test]
+    fn a_condition_says_what_is_done_or_what_went_wrong() {
+        let fine = device(true, TestResult::Passed);
+        let mut state = State::default();
+        for expected in ["Fetching", "Probing", "Loading"] {
+            assert_eq!(reason(&state, Some(&fine)), ("False".into(), expected.into()));
+            state = state.step(Event::Done);
+        }
+        assert_eq!(reason(&state, Some(&fine)), ("True".into(), "Ready".into()));
+        let failed = State::default().step(Event::Failed(Failure::new(
+            "SourceNotFound",
+            Retry::Slowly,
+            "404",
+        )));
+        assert_eq!(reason(&failed, Some(&fine)).1, "SourceNotFound");
+        assert_eq!(
+            reason(&state.clone().step(Event::Deleted), Some(&fine)).1,
+            "Draining"
+        );
+    }
+
+    #[test]
+    fn a_wrong_device_stops_what_serves_and_a_lent_one_only_what_would_come() {
+        let ready = State::default()
+            .step(Event::Done)
+            .step(Event::Done)
+            .step(Event::Done);
+        let lent = device(false, TestResult::Passed);
+        assert_eq!(reason(&ready, Some(&lent)).1, "Ready");
+        assert_eq!(reason(&State::default(), Some(&lent)).1, "DeviceUnhealthy");
+        let wrong = device(false, TestResult::Failed);
+        assert_eq!(reason(&ready, Some(&wrong)).1, "DeviceUnhealthy");
+        assert_eq!(reason(&ready, None).1, "DeviceUnknown");
+    }
+
+    #[test]
+    fn the_same_facts_make_the_same_status_at_another_time() {
+        let (replica, fine, state) = (replica(), device(true, TestResult::Passed), State::default());
+        let view = View {
+            replica: &replica,
+            state: &state,
+            device: Some(&fine),
+            endpoint: None,
+            progress: Some(Progress {
+                bytes: 5,
+                total: Some(9),
+            }),
+            profile: None,
+        };
+        let first = status(&view, &ModelReplicaStatus::default(), time(1));
+        assert_eq!(
+            first.fetch,
+            Some(Fetch {
+                bytes: 5,
+                total_bytes: Some(9)
+            })
+        );
+        assert_eq!(status(&view, &first, time(2)), first);
+    }
+}

@@ -1,0 +1,339 @@
+//! The Kubernetes side of hosting: which replicas the node is to have comes from a watch, how they are goes to their
+//! status, and a replica that no engine has any more loses our finalizer.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use afterglow_crds::condition::{self, READY};
+use afterglow_crds::labels::{AGENT_MANAGER, REPLICA_FINALIZER};
+use afterglow_crds::model_replica::{ModelReplica, ModelReplicaStatus};
+use futures::StreamExt as _;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource as _};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::{Key, Reported, Statuses, key};
+use crate::kube::{ApiError, call, find};
+
+/// After a write that failed.
+const RETRY: Duration = Duration::from_secs(3);
+/// What is being done, and not what went wrong.
+const FINE: [&str; 5] = ["Ready", "Fetching", "Probing", "Loading", "Draining"];
+/// What the Events API takes.
+const LONGEST_NOTE: usize = 1000;
+
+/// Keeps `desired` as the cluster wants it and the cluster's statuses as `statuses` says, until `stop`.
+pub async fn keep(
+    client: Client,
+    node: &str,
+    cluster: &str,
+    desired: watch::Sender<Vec<ModelReplica>>,
+    statuses: watch::Receiver<Statuses>,
+    stop: CancellationToken,
+) {
+    let wanted = desired.subscribe();
+    let work = async {
+        tokio::join!(
+            follow(client.clone(), node, cluster, desired),
+            Writer::new(client.clone(), node).run(wanted, statuses)
+        )
+    };
+    tokio::select! {
+        _ = work => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn follow(client: Client, node: &str, cluster: &str, desired: watch::Sender<Vec<ModelReplica>>) {
+    let api: Api<ModelReplica> = Api::all(client);
+    let config = watcher::Config::default()
+        .fields(&format!("spec.nodeName={node}"))
+        .timeout(25);
+    let mut events = pin!(watcher(api, config).default_backoff());
+    let mut table = Table::default();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                if table.take(event) {
+                    let replicas = table.known.values();
+                    desired.send_replace(
+                        replicas
+                            .filter(|replica| replica.spec.cluster == cluster)
+                            .cloned()
+                            .collect(),
+                    );
+                }
+            }
+            // What was known stays wanted: an API server that is away changes nothing here.
+            Err(error) => tracing::warn!(%error, "watch ModelReplicas of {node}"),
+        }
+    }
+}
+
+/// What the watch has told.
+#[derive(Default)]
+struct Table {
+    known: BTreeMap<Key, ModelReplica>,
+    /// A new list on its way.
+    fresh: BTreeMap<Key, ModelReplica>,
+}
+
+impl Table {
+    /// Takes an event; answers whether the table may have changed.
+    fn take(&mut self, event: watcher::Event<ModelReplica>) -> bool {
+        match event {
+            watcher::Event::Init => self.fresh.clear(),
+            watcher::Event::InitApply(replica) => {
+                self.fresh.insert(key(&replica), replica);
+            }
+            watcher::Event::InitDone => {
+                self.known = std::mem::take(&mut self.fresh);
+                return true;
+            }
+            watcher::Event::Apply(replica) => {
+                self.known.insert(key(&replica), replica);
+                return true;
+            }
+            watcher::Event::Delete(replica) => {
+                self.known.remove(&key(&replica));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+struct Writer {
+    client: Client,
+    recorder: Recorder,
+    /// What was written over which version: the watch shows it a little later.
+    written: BTreeMap<Key, (Option<String>, ModelReplicaStatus)>,
+}
+
+impl Writer {
+    fn new(client: Client, node: &str) -> Self {
+        let reporter = Reporter {
+            controller: AGENT_MANAGER.into(),
+            instance: Some(node.to_owned()),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            written: BTreeMap::new(),
+        }
+    }
+
+    async fn run(
+        mut self,
+        mut desired: watch::Receiver<Vec<ModelReplica>>,
+        mut statuses: watch::Receiver<Statuses>,
+    ) {
+        loop {
+            let replicas = desired.borrow_and_update().clone();
+            let reported = statuses.borrow_and_update().clone();
+            self.written.retain(|key, _| reported.contains_key(key));
+            let mut failed = false;
+            for replica in &replicas {
+                let Some(reported) = reported.get(&key(replica)) else {
+                    continue;
+                };
+                if let Err(error) = self.write(replica, reported).await {
+                    tracing::warn!("{error}; tried again");
+                    failed = true;
+                }
+            }
+            let again = async {
+                if failed {
+                    tokio::time::sleep(RETRY).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                changed = desired.changed() => if changed.is_err() { return },
+                changed = statuses.changed() => if changed.is_err() { return },
+                () = again => {}
+            }
+        }
+    }
+
+    async fn write(&mut self, replica: &ModelReplica, reported: &Reported) -> Result<(), ApiError> {
+        let (namespace, name) = key(replica);
+        let api: Api<ModelReplica> = Api::namespaced(self.client.clone(), &namespace);
+        if reported.uid != replica.metadata.uid {
+            return Ok(());
+        }
+        if reported.engine_released {
+            let Some(patch) = without_finalizer(replica) else {
+                return Ok(());
+            };
+            let what = format!("remove the finalizer of ModelReplica {namespace}/{name}");
+            // Already gone is what was wanted; a conflict means that the watch has news for us.
+            return match find(
+                what,
+                api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)),
+            )
+            .await
+            {
+                Err(error) if error.status() == Some(409) => Ok(()),
+                Err(error) => Err(error),
+                Ok(_) => Ok(()),
+            };
+        }
+        let version = replica.metadata.resource_version.clone();
+        let known = (version, reported.status.clone());
+        if replica.status.as_ref() == Some(&reported.status)
+            || self.written.get(&(namespace.clone(), name.clone())) == Some(&known)
+        {
+            return Ok(());
+        }
+        let patch = json!({
+            "apiVersion": ModelReplica::api_version(&()),
+            "kind": ModelReplica::kind(&()),
+            // The uid: another object of the same name is not meant.
+            "metadata": {"name": name, "namespace": namespace, "uid": replica.metadata.uid},
+            "status": reported.status,
+        });
+        let parameters = PatchParams::apply(AGENT_MANAGER).force();
+        let what = format!("write the status of ModelReplica {namespace}/{name}");
+        match call(what, api.patch_status(&name, &parameters, &Patch::Apply(patch))).await {
+            Ok(_) => {}
+            // Gone, or another by now: the watch will tell.
+            Err(error) if matches!(error.status(), Some(404 | 409)) => {}
+            Err(error) => return Err(error),
+        }
+        self.written.insert((namespace, name), known);
+        self.tell(replica, &reported.status).await;
+        Ok(())
+    }
+
+    /// An event where something went wrong that had not, and when it is right.
+    async fn tell(&self, replica: &ModelReplica, status: &ModelReplicaStatus) {
+        let Some(event) = news(replica.status.as_ref(), status) else {
+            return;
+        };
+        let about = replica.object_ref(&());
+        if let Err(error) = call("publish an event", self.recorder.publish(&event, &about)).await {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+fn news(old: Option<&ModelReplicaStatus>, new: &ModelReplicaStatus) -> Option<Event> {
+    let new = condition::find(&new.conditions, READY)?;
+    let old = old.and_then(|old| condition::find(&old.conditions, READY));
+    let fine = FINE.contains(&new.reason.as_str());
+    if old.is_some_and(|old| old.reason == new.reason) || (fine && new.reason != "Ready") {
+        return None;
+    }
+    Some(Event {
+        type_: if fine {
+            EventType::Normal
+        } else {
+            EventType::Warning
+        },
+        reason: new.reason.clone(),
+        note: Some(new.message.chars().take(LONGEST_NOTE).collect()),
+        action: "Host".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The patch that takes our finalizer off, and only if nobody has changed the object since; `None` if it is off.
+fn without_finalizer(replica: &ModelReplica) -> Option<Value> {
+    let metadata = &replica.metadata;
+    let finalizers = metadata.finalizers.as_ref()?;
+    let rest: Vec<&String> = finalizers
+        .iter()
+        .filter(|finalizer| *finalizer != REPLICA_FINALIZER)
+        .collect();
+    (rest.len() < finalizers.len()).then(|| {
+        json!({"metadata": {
+            "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": rest,
+        }})
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use afterglow_crds::condition::{State, set};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    fn replica(name: &str, cluster: &str) -> ModelReplica {
+        serde_json::from_value(json!({
+            "apiVersion": "afterglow.dev/v1alpha1", "kind": "ModelReplica",
+            "metadata": {
+                "name": name, "namespace": "team", "uid": "u", "resourceVersion": "7",
+                "finalizers": ["other/x", REPLICA_FINALIZER],
+            },
+            "spec": {
+                "cluster": cluster, "nodeName": "n", "device": "gpu-0", "revision": 1, "memory": "1Gi",
+                "model": {"source": {"uri": "https://h/m.onnx", "digest": "sha256:0"}}
+            }
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_list_takes_the_place_of_what_was_known_only_when_it_is_whole() {
+        use watcher::Event as E;
+        let mut table = Table::default();
+        assert!(table.take(E::Apply(replica("old", "c"))));
+        assert!(!table.take(E::Init));
+        assert!(!table.take(E::InitApply(replica("new", "c"))));
+        assert_eq!(
+            table.known.keys().map(|key| key.1.as_str()).collect::<Vec<_>>(),
+            ["old"]
+        );
+        assert!(table.take(E::InitDone));
+        assert_eq!(
+            table.known.keys().map(|key| key.1.as_str()).collect::<Vec<_>>(),
+            ["new"]
+        );
+        assert!(table.take(E::Delete(replica("new", "c"))));
+        assert!(table.known.is_empty());
+    }
+
+    #[test]
+    fn only_our_finalizer_goes_and_only_from_the_object_that_was_seen() {
+        let patch = without_finalizer(&replica("m", "c")).unwrap();
+        assert_eq!(
+            patch,
+            json!({"metadata": {"uid": "u", "resourceVersion": "7", "finalizers": ["other/x"]}})
+        );
+        let mut off = replica("m", "c");
+        off.metadata.finalizers = Some(vec!["other/x".into()]);
+        assert_eq!(without_finalizer(&off), None);
+    }
+
+    #[test]
+    fn events_tell_of_failures_and_of_readiness_and_of_each_once() {
+        let status = |ready: bool, reason: &str| ModelReplicaStatus {
+            conditions: set(
+                &[],
+                &[State::new(READY, ready, reason, "m")],
+                None,
+                Time(jiff::Timestamp::UNIX_EPOCH),
+            ),
+            ..ModelReplicaStatus::default()
+        };
+        let kind = |old: Option<&ModelReplicaStatus>, new| news(old, &new).map(|event| event.type_);
+        assert_eq!(kind(None, status(false, "Fetching")), None);
+        assert_eq!(
+            kind(None, status(false, "SourceNotFound")),
+            Some(EventType::Warning)
+        );
+        let failed = status(false, "SourceNotFound");
+        assert_eq!(kind(Some(&failed), status(false, "SourceNotFound")), None);
+        assert_eq!(
+            kind(Some(&failed), status(true, "Ready")),
+            Some(EventType::Normal)
+        );
+    }
+}

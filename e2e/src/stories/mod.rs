@@ -15,6 +15,7 @@ mod standalone;
 use std::pin::Pin;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use crate::world::World;
 
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Story> {
     stories![
         install::one_helm_install_makes_every_node_offer_its_devices,
         admission::every_object_is_admitted_at_its_security_level,
+        admission::the_api_server_refuses_what_cannot_be_meant,
         serve::a_model_deployment_becomes_ready_and_answers_as_the_standalone_server_does,
         scale::scaling_up_and_down_loses_no_request,
         rollout::a_new_revision_replaces_the_old_one_and_loses_no_request,
@@ -50,4 +52,43 @@ pub fn all() -> Vec<Story> {
         polaris::a_card_that_computes_wrong_is_shown_and_never_offered,
         lending::a_device_serves_models_or_is_lent_but_never_both,
     ]
+}
+
+/// Merges JSON as `kubectl patch --type=merge` does: a null removes a key.
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                if value.is_null() {
+                    into.remove(key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_merge_changes_what_it_names_removes_nulls_and_keeps_the_rest() {
+        let mut object = json!({"spec": {"a": 1, "b": {"c": 2}, "d": 3}});
+        merge(&mut object, &json!({"spec": {"b": {"e": 4}, "d": null}}));
+        assert_eq!(object, json!({"spec": {"a": 1, "b": {"c": 2, "e": 4}}}));
+    }
+
+    #[test]
+    fn every_story_is_a_sentence_of_its_own() {
+        let stories = all();
+        let names: std::collections::BTreeSet<&str> =
+            stories.iter().map(|story| story.name.as_str()).collect();
+        assert_eq!(names.len(), stories.len());
+        assert!(names.iter().all(|name| name.split(' ').count() > 4));
+    }
 }

@@ -5,6 +5,7 @@ use afterglow_crds::condition::find;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use super::merge;
 use crate::traffic::Traffic;
 use crate::world::{FIRST_START, MINILM, World, shown};
 
@@ -102,8 +103,9 @@ fn wishes(world: &World) -> Result<Vec<Wish>> {
         Wish {
             name: "wrong-digest",
             spec: json!({"model": {"source": {"digest": models.digest("increment")?}}}),
-            reason: "DigestMismatch",
+            reason: "ReplicaFailed",
             words: vec![
+                "DigestMismatch".to_owned(),
                 models.digest("increment")?.to_owned(),
                 models.digest("perceptron")?.to_owned(),
             ],
@@ -112,22 +114,22 @@ fn wishes(world: &World) -> Result<Vec<Wish>> {
         Wish {
             name: "no-such-file",
             spec: json!({"model": {"source": {"uri": nothing}}}),
-            reason: "SourceNotFound",
-            words: vec![nothing, "404".to_owned()],
+            reason: "ReplicaFailed",
+            words: vec!["SourceNotFound".to_owned(), nothing, "404".to_owned()],
             cure: right.clone(),
         },
         Wish {
             name: "broken",
             spec: source("truncated")?,
-            reason: "ModelInvalid",
-            words: vec!["model.onnx".to_owned()],
+            reason: "ReplicaFailed",
+            words: vec!["ModelInvalid".to_owned()],
             cure: right.clone(),
         },
         Wish {
             name: "inexact",
             spec: source("perceptron-exact")?,
-            reason: "ProbeMismatch",
-            words: vec!["tolerance".to_owned()],
+            reason: "ReplicaFailed",
+            words: vec!["ProbeMismatch".to_owned()],
             cure: right,
         },
     ])
@@ -159,16 +161,4 @@ async fn refused_in_words(world: &World, wish: &Wish) -> Result<()> {
         bail!("no event says {}: {events:?}", wish.reason);
     }
     Ok(())
-}
-
-/// Merges JSON as `kubectl patch --type=merge` does.
-fn merge(into: &mut Value, from: &Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, from) => *into = from.clone(),
-    }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
     plural = "gpunodes",
     shortname = "gpun",
     category = "afterglow",
+    doc = "The devices of one Kubernetes node, of the same name. The node's agent makes it and writes its status; people write what is to be kept free.",
     status = "GpuNodeStatus",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".spec.cluster"}"#,
@@ -80,7 +81,8 @@ pub struct Device {
     /// GPU, or a CPU that the cluster allows as a stand-in.
     #[serde(rename = "type")]
     pub type_: DeviceType,
-    /// The generation of the card.
+    /// The generation of the card. `Polaris`: gfx803, RX 460–480 and 550–590. `Vega`: gfx900–906, RX Vega and Radeon VII. `Navi1`:
+    /// gfx1010–1012, RX 5000. `Navi2`: gfx103x, RX 6000. `Navi3`: gfx110x, RX 7000. `Other`: any other card, and processors.
     #[serde(default)]
     pub family: Family,
     /// As the driver calls it, without the driver's own remarks.
@@ -125,7 +127,7 @@ pub struct Device {
     pub not_offered_because: String,
 }
 
-/// What a device is.
+/// What a device is: `GPU`, a graphics card, or `CPU`, a processor through OpenCL (PoCL).
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -177,7 +179,7 @@ pub struct Link {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SelfTest {
-    /// What came out.
+    /// What came out. `Passed`: it computes right. `Failed`: it computes wrong, or not at all. `NotRun`: not tried (yet).
     #[serde(default)]
     pub result: TestResult,
     /// Why it failed; empty if it passed.

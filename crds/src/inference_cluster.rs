@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
     plural = "inferenceclusters",
     shortname = "icluster",
     category = "afterglow",
+    doc = "A pool of nodes that serves models: the agents on its nodes, the scheduler in front of them, and what is allowed there.",
     status = "InferenceClusterStatus",
     derive = "PartialEq",
     validation = crate::rule::short_name(),
@@ -45,7 +46,8 @@ pub struct InferenceClusterSpec {
     #[schemars(length(max = 63))]
     #[x_kube(validation = crate::rule::label())]
     pub default_namespace: String,
-    /// Whether processors may stand in for cards.
+    /// Whether processors may stand in for cards. `Forbidden`: only GPUs are offered. `Allowed`: a node's OpenCL processor device
+    /// (PoCL) is offered too; cards are preferred, and what runs on a processor is shown as `CPU`.
     #[serde(default)]
     pub cpu_fallback: CpuFallback,
 }
@@ -70,13 +72,14 @@ pub struct Agent {
     pub image: Option<String>,
     /// Nodes that get an agent: those with these labels. Empty: all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
     /// Tolerations of the agents' pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// How the agents reach the cards.
+    /// How the agents reach the cards. `RenderNodes`: through `/dev/dri` of the node; opening a device node needs a privileged
+    /// container on today's runtimes. `None`: no device nodes, for nodes without cards; the agents' pods are unprivileged.
     #[serde(default)]
     pub devices: DeviceAccess,
     /// The models' cache on each node.
@@ -181,7 +184,9 @@ pub struct Scheduler {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 10))]
     pub replicas: i32,
-    /// How a replica is picked for a request.
+    /// How a replica is picked for a request. `LeastLoaded`: the one with the fewest requests waiting and running. `GpuMatch`: the
+    /// one on the fastest device; among equals the least loaded. `Adaptive`: the one that is expected to have the answer first,
+    /// by what waits there, how fast it is, and the way there.
     #[serde(default)]
     pub strategy: Strategy,
     /// The Service in front of them.
@@ -217,7 +222,8 @@ pub enum Strategy {
 #[x_kube(validation = crate::rule::ports_are_open(), validation = crate::rule::ports_differ())]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
-    /// `ClusterIP`, `NodePort` or `LoadBalancer`.
+    /// `ClusterIP`: reachable inside the cluster. `NodePort`: also on a port of every node. `LoadBalancer`: also on an address that
+    /// the cloud provides.
     #[serde(default, rename = "type")]
     pub type_: ServiceType,
     /// With `NodePort` or `LoadBalancer`: the node port of REST (8000). Absent: Kubernetes chooses.

@@ -15,10 +15,10 @@ pub struct Model {
     pub name: Option<String>,
     /// Where the model comes from.
     pub source: Source,
-    /// What the model is for. Default: what the package's own `model.yaml` says, else `Tensor`.
+    /// What the model is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
-    /// What may run on the CPU while the model runs on a GPU. Default: what the package's own `model.yaml` says, else `Prefer`.
+    /// What may run on the CPU while the model runs on a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<PlacementRule>,
     /// How requests are merged and queued. What is absent is taken from the package's own `model.yaml`.
@@ -49,7 +49,8 @@ pub struct Source {
     pub digest: String,
 }
 
-/// What a model is for.
+/// What the model is for. `Tensor`: tensors in, tensors out. `Embedding`: also text in, one vector out, on `POST /v1/embeddings`;
+/// the package needs a `tokenizer.json`. Default: what the package's own `model.yaml` says, else `Tensor`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Task {
     /// Tensors in, tensors out.
@@ -58,7 +59,9 @@ pub enum Task {
     Embedding,
 }
 
-/// What may run on the CPU while the model runs on a GPU.
+/// What may run on the CPU while the model runs on a GPU. `Prefer`: what the device cannot run; the share is shown in the
+/// replica's status. `Strict`: nothing but shape arithmetic; any other node left on the CPU makes the probe fail. Default: what
+/// the package's own `model.yaml` says, else `Prefer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PlacementRule {
     /// What the device cannot run; the share is shown in the replica's status.

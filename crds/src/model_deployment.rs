@@ -19,6 +19,7 @@ use crate::model::Model;
     namespaced,
     shortname = "mdeploy",
     category = "afterglow",
+    doc = "A model that is served by some number of replicas, each on a device of its own choosing in an InferenceCluster.",
     status = "ModelDeploymentStatus",
     derive = "PartialEq",
     validation = crate::rule::short_name(),
@@ -73,7 +74,7 @@ pub struct Requirements {
     pub memory: Option<Quantity>,
     /// Labels that the Kubernetes node must have.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 32))]
     pub node_selector: std::collections::BTreeMap<String, String>,
 }
 

@@ -19,6 +19,7 @@ use crate::model::Model;
     namespaced,
     shortname = "mreplica",
     category = "afterglow",
+    doc = "One placement: this revision of this model on this device. The operator writes the spec, the agent of its node the status; like a Pod, nobody writes one by hand.",
     status = "ModelReplicaStatus",
     derive = "PartialEq",
     selectable = ".spec.nodeName",

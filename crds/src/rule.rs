@@ -69,7 +69,7 @@ pub(crate) fn model_name() -> Rule {
 /// Of a source.
 pub(crate) fn uri_shape() -> Rule {
     rule(
-        "self.matches('^(https?://[!-.0-~]+/[!-~]+|s3://[a-z0-9][a-z0-9.-]+/[!-~]+|pvc://[a-z0-9][-a-z0-9]*/[!-~]+|file:///[!-~]+)$')",
+        "self.matches('^(https?://[]A-Za-z0-9.:@%_[-]+/[!-~]+|s3://[a-z0-9][a-z0-9.-]+/[!-~]+|pvc://[a-z0-9][-a-z0-9]*/[!-~]+|file:///[!-~]+)$')",
         "must be https://HOST/PATH, http://HOST/PATH, s3://BUCKET/KEY, pvc://VOLUME/PATH or file:///PATH, without spaces",
     )
 }
@@ -157,7 +157,7 @@ pub(crate) fn folder() -> Rule {
 /// Of an object store's address.
 pub(crate) fn address() -> Rule {
     rule(
-        "self.matches('^https?://[!-.0-?A-~]+$') && !self.contains('@')",
+        "self.matches('^https?://[]A-Za-z0-9.:_[-]+$')",
         "must be http://HOST:PORT or https://HOST:PORT, without a path or credentials",
     )
 }

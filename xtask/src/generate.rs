@@ -2,6 +2,7 @@
 //! build needs no generator: Rust from `.proto` files, custom resource definitions and their reference from the types.
 
 mod kinds;
+mod reference;
 mod wire;
 
 use std::fs;
@@ -24,6 +25,7 @@ pub(crate) fn run(root: &Path, check: bool, descriptors: Option<&Path>) -> Resul
     let mut outputs = Vec::new();
     outputs.extend(wire::outputs(root, descriptors)?);
     outputs.extend(kinds::outputs()?);
+    outputs.push(reference::output()?);
     let mut stale = Vec::new();
     for Output { path, text } in outputs {
         let full = root.join(&path);

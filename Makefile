@@ -11,10 +11,11 @@ MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build model test test-rust test-python wheel operators bench gates generate images manifests chart check fmt lint tidy deny clean
+.PHONY: help run build model test test-rust test-python wheel operators bench gates generate images manifests chart \
+	cluster cluster-down e2e check fmt lint tidy deny clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup-run build $(MODEL) ## serve the quickstart's model and search a few sentences (DEVICE=cpu, CHECK=1)
 	$(PYTHON) examples/quickstart/run.py --device $(DEVICE)
@@ -62,6 +63,18 @@ manifests: setup-e2e setup-test ## render what follows from the kinds and the ch
 chart: setup-e2e setup-test ## lint the Helm chart, validate what it renders, hold it against what is generated
 	$(PYTHON) -m pytest -q tests/chart
 
+cluster: setup-e2e images $(MODEL) ## start a Kubernetes cluster of three nodes on this machine, with a model served (as root)
+	cargo build --release --locked -p afterglow-e2e
+	target/release/afterglow-e2e up --install
+
+cluster-down: ## remove that cluster and everything that was made for it
+	cargo run --release --locked -p afterglow-e2e -- down
+
+e2e: setup-e2e images $(MODEL) ## run the stories on a fresh cluster (as root; ONLY="words of a story")
+	images/build.sh agent-polaris-shim
+	cargo build --release --locked -p afterglow-e2e
+	target/release/afterglow-e2e run $(if $(ONLY),--only "$(ONLY)")
+
 check: fmt lint tidy deny ## formatting, lints, house rules, licences
 
 fmt: setup-check
@@ -70,7 +83,7 @@ fmt: setup-check
 
 lint: setup-check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	ruff check . && shellcheck xtask/setup/*.sh images/*.sh .ci/run
+	ruff check . && shellcheck xtask/setup/*.sh images/*.sh e2e/src/local/*.sh .ci/run
 
 tidy:
 	cargo run --release --locked -p xtask -- tidy

@@ -1,1 +1,28 @@
-//! x
+//! The operator: makes what an `InferenceCluster` needs, and places the replicas of every `ModelDeployment`.
+//!
+//! Two controllers, each `gather → check → plan → apply → report`, one file per step. `gather` reads the stores that
+//! [`watch`] fills, `check` and `plan` are pure, only `apply` and `report` write. `docs/dev/life-of-a-reconcile.md` walks
+//! through both. It never touches a device, a model's bytes or a request: those are the agent's and the scheduler's.
+#![forbid(unsafe_code)]
+
+pub mod args;
+mod call;
+mod cluster;
+mod connect;
+mod deployment;
+mod expectations;
+mod first_cluster;
+mod leader;
+mod liveness;
+mod metrics;
+mod operator;
+mod pace;
+mod quantity;
+mod queue;
+mod serve;
+mod sweep;
+mod watch;
+
+pub use args::Options;
+pub use connect::connect;
+pub use operator::{Error, run};

@@ -1,1 +1,43 @@
-fn main() {}
+//! `afterglow-operator`: the controllers of `InferenceCluster` and `ModelDeployment`.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use afterglow_operator::args::{Args, Command};
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter =
+        EnvFilter::try_from_env("AFTERGLOW_LOG").unwrap_or_else(|_| EnvFilter::new("info,kube_client=error"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).init();
+    let Command::Run(options) = args.command;
+    match Box::pin(serve(options.into())).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(options: afterglow_operator::Options) -> anyhow::Result<()> {
+    let client = afterglow_operator::connect().await?;
+    let shutdown = CancellationToken::new();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            shutdown.cancel();
+        }
+    });
+    afterglow_operator::run(client, options, shutdown).await?;
+    Ok(())
+}

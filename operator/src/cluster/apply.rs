@@ -1,0 +1,233 @@
+//! Carries a plan out: server-side apply, one field manager, only on objects that are ours.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use afterglow_crds::{GpuNode, InferenceCluster, labels};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use super::build::{Child, Kind, MANAGED_BY};
+use super::difference::stamped;
+use super::gather::Facts;
+use super::plan::{Applied, Plan, Wanted};
+use crate::call::{self, call, call_opt};
+use crate::operator::Context;
+
+/// Why an object is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The API server refused.
+    #[error(transparent)]
+    Call(#[from] call::Error),
+    /// Somebody else's object has the name.
+    #[error(
+        "{0} exists already and was not made by this operator for this InferenceCluster: delete or rename it"
+    )]
+    Foreign(String),
+}
+
+impl Error {
+    /// How long the API server asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Call(error) => error.retry_after(),
+            Self::Foreign(_) => None,
+        }
+    }
+}
+
+/// Does what can be done; the first error comes back beside it.
+pub(crate) async fn apply(context: &Context, facts: &Facts, plan: Plan<Wanted>) -> (Plan<Applied>, Option<Error>) {
+    let Plan {
+        add_finalizer,
+        apply,
+        delete,
+        forget,
+        waits_for,
+        mut is_finished,
+        mut errors,
+        stage: _,
+    } = plan;
+    let mut first = None;
+    let mut fail = |error: Error| {
+        errors.push(error.to_string());
+        first.get_or_insert(error);
+    };
+    let mut may_go_on = true;
+    if add_finalizer && let Err(error) = finalizer(context, &facts.cluster, true).await {
+        // Without it, what is made now might stay for ever.
+        fail(error.into());
+        may_go_on = false;
+    }
+    if may_go_on {
+        for child in &apply {
+            if let Err(error) = put(context, facts, child).await {
+                fail(error);
+            }
+        }
+    }
+    for (kind, object) in &delete {
+        if let Err(error) = remove(context, *kind, object).await {
+            fail(error.into());
+        }
+    }
+    for node in &forget {
+        if let Err(error) = forget_node(context, node).await {
+            fail(error.into());
+        }
+    }
+    if is_finished {
+        is_finished = errors.is_empty();
+        if is_finished && let Err(error) = finalizer(context, &facts.cluster, false).await {
+            errors.push(error.to_string());
+            first = Some(error.into());
+            is_finished = false;
+        }
+    }
+    let applied = Plan {
+        add_finalizer,
+        apply,
+        delete,
+        forget,
+        waits_for,
+        is_finished,
+        errors,
+        stage: PhantomData,
+    };
+    (applied, first)
+}
+
+async fn finalizer(context: &Context, cluster: &InferenceCluster, wanted: bool) -> Result<(), call::Error> {
+    let name = cluster.name_any();
+    let mut finalizers: Vec<&str> = cluster
+        .finalizers()
+        .iter()
+        .map(String::as_str)
+        .filter(|finalizer| *finalizer != labels::CLUSTER_FINALIZER)
+        .collect();
+    if wanted {
+        finalizers.push(labels::CLUSTER_FINALIZER);
+    } else if finalizers.len() == cluster.finalizers().len() {
+        return Ok(());
+    }
+    // With the resourceVersion: nobody else's finalizer is lost.
+    let patch = Patch::Merge(json!({
+        "metadata": { "resourceVersion": cluster.resource_version(), "finalizers": finalizers }
+    }));
+    let api: Api<InferenceCluster> = Api::all(context.client.clone());
+    let params = PatchParams {
+        field_manager: Some(labels::OPERATOR_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let write = api.patch(&name, &params, &patch);
+    call_opt(
+        &context.metrics,
+        "patch",
+        format!("InferenceCluster {name}"),
+        write,
+    )
+    .await?;
+    context.metrics.wrote("InferenceCluster", "patch");
+    Ok(())
+}
+
+fn api(context: &Context, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
+    let resource = kind.resource();
+    match namespace {
+        Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),
+        None => Api::all_with(context.client.clone(), &resource),
+    }
+}
+
+async fn put(context: &Context, facts: &Facts, child: &Child) -> Result<(), Error> {
+    let api = api(context, child.kind, child.namespace.as_deref());
+    let key = (child.kind, child.namespace.clone(), child.name.clone());
+    if !facts.children.contains_key(&key) {
+        // The stores show only what is ours: an object of somebody else must not be taken over.
+        let found = call_opt(&context.metrics, "get", child.object(), api.get(&child.name)).await?;
+        if found.is_some_and(|found| !is_ours(&found, child)) {
+            return Err(Error::Foreign(child.object()));
+        }
+    }
+    let params = PatchParams::apply(labels::OPERATOR_MANAGER).force();
+    let body = Patch::Apply(stamped(child));
+    let write = api.patch(&child.name, &params, &body);
+    call(&context.metrics, "patch", child.object(), write).await?;
+    context.metrics.wrote(&child.kind.resource().kind, "patch");
+    tracing::info!(object = child.object(), "applied");
+    Ok(())
+}
+
+fn is_ours(found: &DynamicObject, child: &Child) -> bool {
+    let label = |key: &str| found.labels().get(key).map(String::as_str);
+    label("app.kubernetes.io/managed-by") == Some(MANAGED_BY)
+        && label(labels::CLUSTER) == child.body["metadata"]["labels"][labels::CLUSTER].as_str()
+}
+
+async fn remove(context: &Context, kind: Kind, object: &DynamicObject) -> Result<(), call::Error> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let name = object.name_any();
+    let resource = kind.resource();
+    let params = DeleteParams {
+        // An object that was made again under the same name is judged anew.
+        preconditions: Some(Preconditions {
+            uid: object.uid(),
+            resource_version: None,
+        }),
+        // It is gone when its pods are.
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        ..DeleteParams::default()
+    };
+    let api = api(context, kind, object.namespace().as_deref());
+    let what = format!(
+        "{} {}/{name}",
+        resource.kind,
+        object.namespace().unwrap_or_default()
+    );
+    let found = call_opt(&context.metrics, "delete", &what, api.delete(&name, &params)).await?;
+    if found.is_some() {
+        context.metrics.wrote(&resource.kind, "delete");
+        tracing::info!(
+            object = what,
+            "deleted: the InferenceCluster does not need it any more"
+        );
+    }
+    Ok(())
+}
+
+/// A node without an agent: what the agent wrote, and its lease.
+async fn forget_node(context: &Context, node: &GpuNode) -> Result<(), call::Error> {
+    let name = node.name_any();
+    let nodes: Api<GpuNode> = Api::all(context.client.clone());
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: node.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    let delete = nodes.delete(&name, &params);
+    let found = call_opt(&context.metrics, "delete", format!("GpuNode {name}"), delete).await?;
+    if found.is_some() {
+        context.metrics.wrote("GpuNode", "delete");
+    }
+    let namespace = &context.options.namespace;
+    let leases: Api<Lease> = Api::namespaced(context.client.clone(), namespace);
+    let lease = labels::lease(&name);
+    let params = DeleteParams::default();
+    let delete = leases.delete(&lease, &params);
+    call_opt(
+        &context.metrics,
+        "delete",
+        format!("Lease {namespace}/{lease}"),
+        delete,
+    )
+    .await?;
+    tracing::info!(node = name, "forgotten: no agent is meant to run there");
+    Ok(())
+}

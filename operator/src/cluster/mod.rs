@@ -1,0 +1,85 @@
+//! `InferenceCluster`: the objects that it needs, and how it is.
+//!
+//! Steps: [`gather`](gather::gather) → [`check`](check::check) → [`plan`](plan::plan) → [`apply`](apply::apply) →
+//! [`report`](report::report).
+
+mod apply;
+pub(crate) mod build;
+mod check;
+mod difference;
+mod gather;
+mod plan;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_crds::InferenceCluster;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+
+use crate::call;
+use crate::operator::Context;
+
+/// Everything is looked at again after this long, whether anything was heard or not.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// The step that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The object itself cannot be read.
+    #[error("cannot read InferenceCluster: {0}")]
+    Unreadable(String),
+    /// An object could not be made, changed or deleted.
+    #[error("cannot apply the plan: {0}")]
+    Apply(#[source] apply::Error),
+    /// The status could not be written.
+    #[error("cannot report: {0}")]
+    Report(#[source] call::Error),
+}
+
+impl Error {
+    /// For the metric.
+    pub(crate) fn step(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "unreadable",
+            Self::Apply(_) => "apply",
+            Self::Report(_) => "report",
+        }
+    }
+
+    /// How long the API server asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unreadable(_) => None,
+            Self::Apply(error) => error.retry_after(),
+            Self::Report(error) => error.retry_after(),
+        }
+    }
+}
+
+/// One turn for one cluster.
+pub(crate) async fn reconcile(
+    cluster: Arc<DeserializeGuard<InferenceCluster>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let cluster = match &cluster.0 {
+        Ok(cluster) => cluster,
+        Err(invalid) => return Err(Error::Unreadable(invalid.error.clone())),
+    };
+    let facts = gather::gather(&context, cluster);
+    let problems = check::check(&facts);
+    let plan = plan::plan(&facts, &context.options);
+    let (applied, failed) = apply::apply(&context, &facts, plan).await;
+    if !applied.is_finished {
+        report::report(&context, &facts, &applied, &problems)
+            .await
+            .map_err(Error::Report)?;
+    }
+    match failed {
+        Some(error) => Err(Error::Apply(error)),
+        None => Ok(Action::requeue(RESYNC)),
+    }
+}

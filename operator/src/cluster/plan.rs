@@ -1,0 +1,173 @@
+//! `facts → objects to apply and to delete`: pure.
+
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use afterglow_crds::{GpuNode, labels};
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+
+use super::build::{self, Blueprint, Child, Kind};
+use super::difference;
+use super::gather::Facts;
+use crate::args::Options;
+
+/// Not done yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted {}
+/// Done, as far as it could be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Applied {}
+
+/// What to do for a cluster, or what was done.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan<Stage> {
+    /// Its finalizer comes before anything that must be cleaned up.
+    pub(crate) add_finalizer: bool,
+    /// Objects that are not as they should be.
+    pub(crate) apply: Vec<Child>,
+    /// Objects that should not be.
+    pub(crate) delete: Vec<(Kind, Arc<DynamicObject>)>,
+    /// Nodes that nobody is responsible for any more.
+    pub(crate) forget: Vec<GpuNode>,
+    /// The cluster is being deleted: what it still waits for.
+    pub(crate) waits_for: Option<String>,
+    /// The cluster is being deleted, and nothing of it is left. When applied: its finalizer is gone.
+    pub(crate) is_finished: bool,
+    /// What the API server refused.
+    pub(crate) errors: Vec<String>,
+    pub(super) stage: PhantomData<Stage>,
+}
+
+/// The plan.
+pub(crate) fn plan(facts: &Facts, options: &Options) -> Plan<Wanted> {
+    if facts.cluster.metadata.deletion_timestamp.is_some() {
+        farewell(facts)
+    } else {
+        keep(facts, options)
+    }
+}
+
+fn keep(facts: &Facts, options: &Options) -> Plan<Wanted> {
+    let wanted = build::all(&Blueprint {
+        cluster: &facts.cluster,
+        options,
+        tenants: &facts.tenants,
+        device_classes: facts.kinds.contains(&Kind::DeviceClass),
+    });
+    let names: BTreeSet<_> = wanted
+        .iter()
+        .map(|child| (child.kind, child.namespace.clone(), child.name.clone()))
+        .collect();
+    let mut delete: Vec<_> = facts
+        .children
+        .iter()
+        .filter(|((kind, ..), _)| *kind != Kind::DeviceClass)
+        .filter(|(key, _)| !names.contains(*key))
+        .map(|((kind, ..), object)| (*kind, object.clone()))
+        .collect();
+    sort(&mut delete);
+    let apply = wanted
+        .into_iter()
+        .filter(|child| {
+            let key = (child.kind, child.namespace.clone(), child.name.clone());
+            !facts
+                .children
+                .get(&key)
+                .is_some_and(|live| difference::is_current(live, child))
+        })
+        .collect();
+    let selector = &facts.cluster.spec.agent.node_selector;
+    let forget = facts
+        .gpu_nodes
+        .iter()
+        .filter(|node| node.metadata.deletion_timestamp.is_none())
+        .filter(|node| {
+            let name = node.name_any();
+            let has_agent = facts
+                .nodes
+                .get(&name)
+                .is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
+            !has_agent && !facts.judgement.alive.contains(&name)
+        })
+        .cloned()
+        .collect();
+    Plan {
+        add_finalizer: !facts
+            .cluster
+            .finalizers()
+            .iter()
+            .any(|name| name == labels::CLUSTER_FINALIZER),
+        apply,
+        delete,
+        forget,
+        waits_for: None,
+        is_finished: false,
+        errors: Vec::new(),
+        stage: PhantomData,
+    }
+}
+
+/// First the replicas go, while agents are still there to let them go; then what the operator made; then what the agents
+/// made, when no agent is left to make it again.
+fn farewell(facts: &Facts) -> Plan<Wanted> {
+    let mut plan = Plan {
+        add_finalizer: false,
+        apply: Vec::new(),
+        delete: Vec::new(),
+        forget: Vec::new(),
+        waits_for: None,
+        is_finished: false,
+        errors: Vec::new(),
+        stage: PhantomData,
+    };
+    if !facts.replicas.is_empty() {
+        let shown: Vec<&str> = facts.replicas.iter().take(3).map(String::as_str).collect();
+        plan.waits_for = Some(format!(
+            "{} ModelReplicas to be let go, among them {}; an agent that is dead is waited for 30 s",
+            facts.replicas.len(),
+            shown.join(", ")
+        ));
+        return plan;
+    }
+    let mut own: Vec<_> = facts
+        .children
+        .iter()
+        .filter(|((kind, ..), _)| *kind != Kind::DeviceClass)
+        .map(|((kind, ..), object)| (*kind, object.clone()))
+        .collect();
+    sort(&mut own);
+    if !own.is_empty() {
+        plan.waits_for = Some(format!(
+            "{} objects to be gone, with the agents' and schedulers' pods",
+            own.len()
+        ));
+        // Agents and schedulers first and to the end: without their rights they could not say goodbye.
+        let pods: Vec<_> = own
+            .iter()
+            .filter(|(kind, _)| matches!(kind, Kind::DaemonSet | Kind::Deployment))
+            .cloned()
+            .collect();
+        plan.delete = if pods.is_empty() { own } else { pods };
+        return plan;
+    }
+    if !facts.gpu_nodes.is_empty() {
+        plan.forget = facts.gpu_nodes.clone();
+        plan.waits_for = Some(format!("{} GpuNodes to be gone", facts.gpu_nodes.len()));
+        return plan;
+    }
+    if !facts.has_siblings {
+        plan.delete = facts
+            .children
+            .iter()
+            .map(|((kind, ..), object)| (*kind, object.clone()))
+            .collect();
+    }
+    plan.is_finished = true;
+    plan
+}
+
+fn sort(objects: &mut [(Kind, Arc<DynamicObject>)]) {
+    objects.sort_by_key(|(kind, object)| (*kind, object.namespace(), object.name_any()));
+}

@@ -1,0 +1,110 @@
+//! `ModelDeployment`: which replicas it gets, on which devices, and what became of them.
+//!
+//! Steps: [`gather`](gather::gather) → [`check`](check::check) → [`plan`](plan::plan) → [`apply`](apply::apply) →
+//! [`report`](report::report).
+
+mod apply;
+mod check;
+mod failure;
+mod fleet;
+mod gather;
+mod plan;
+mod report;
+mod revision;
+pub(crate) use revision::short_hash;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_crds::ModelDeployment;
+use kube::ResourceExt as _;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+
+use crate::call;
+use crate::operator::Context;
+
+/// Everything is looked at again after this long, whether anything was heard or not.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// The step that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The object itself cannot be read.
+    #[error("cannot read ModelDeployment: {0}")]
+    Unreadable(String),
+    /// A replica could not be made or deleted.
+    #[error("cannot apply the plan: {0}")]
+    Apply(#[source] call::Error),
+    /// The status could not be written.
+    #[error("cannot report: {0}")]
+    Report(#[source] call::Error),
+}
+
+impl Error {
+    /// For the metric.
+    pub(crate) fn step(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "unreadable",
+            Self::Apply(_) => "apply",
+            Self::Report(_) => "report",
+        }
+    }
+
+    /// How long the API server asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unreadable(_) => None,
+            Self::Apply(error) | Self::Report(error) => error.retry_after(),
+        }
+    }
+}
+
+/// One turn for one deployment.
+pub(crate) async fn reconcile(
+    deployment: Arc<DeserializeGuard<ModelDeployment>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let deployment = match &deployment.0 {
+        Ok(deployment) => deployment,
+        Err(invalid) => return Err(Error::Unreadable(invalid.error.clone())),
+    };
+    if deployment.metadata.deletion_timestamp.is_some() {
+        // Its replicas go with it: they are owned. What holds them back is the agents', or `sweep`'s.
+        return Ok(Action::await_change());
+    }
+    let (facts, plan) = {
+        // Two plans made side by side would give the same memory away twice.
+        let _one_at_a_time = context
+            .planning
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let facts = gather::gather(&context, deployment);
+        let verdict = check::check(&facts);
+        let plan = plan::plan(&facts, verdict);
+        context.expectations.expect(&plan.create);
+        (facts, plan)
+    };
+    let (applied, failed) = apply::apply(&context, &facts, plan).await;
+    let again = report::report(&context, &facts, &applied)
+        .await
+        .map_err(Error::Report)?;
+    match failed {
+        Some(error) => Err(Error::Apply(error)),
+        None => Ok(Action::requeue(again.unwrap_or(RESYNC).min(RESYNC))),
+    }
+}
+
+/// The name that clients use.
+pub(crate) fn model_name(deployment: &ModelDeployment) -> String {
+    deployment
+        .spec
+        .model
+        .name
+        .clone()
+        .unwrap_or_else(|| deployment.name_any())
+}

@@ -1,0 +1,193 @@
+//! One operator works at a time: a Lease that the leader renews and the others watch.
+//!
+//! A lease does not fence: a leader that was stopped and goes on may write once more. So every write is harmless when done
+//! twice: names are deterministic, applies are server-side, deletions carry the uid that was seen.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{self, call, call_opt};
+use crate::metrics::Metrics;
+use crate::serve::Readiness;
+
+const NAME: &str = "afterglow-operator";
+/// After how long without a renewal another may take over.
+const LEASE: Duration = Duration::from_secs(15);
+const RENEW: Duration = Duration::from_secs(5);
+/// A leader that could not renew for this long stops, well before another starts.
+const GIVE_UP: Duration = Duration::from_secs(10);
+
+/// The candidate that this process is.
+pub(crate) struct Candidate {
+    api: Api<Lease>,
+    object: String,
+    identity: String,
+    metrics: Metrics,
+    ready: Readiness,
+}
+
+impl Candidate {
+    /// Of the operators in `namespace`.
+    pub(crate) fn new(client: Client, namespace: &str, identity: &str, metrics: Metrics, ready: Readiness) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            object: format!("Lease {namespace}/{NAME}"),
+            identity: identity.to_owned(),
+            metrics,
+            ready,
+        }
+    }
+
+    /// Waits until this process leads; `false`: told to end before.
+    pub(crate) async fn wait(&self, shutdown: &CancellationToken) -> bool {
+        let mut seen: Option<(LeaseSpec, Instant)> = None;
+        loop {
+            match self.try_take(&mut seen).await {
+                Ok(took) => {
+                    self.ready.set(true);
+                    if took {
+                        return true;
+                    }
+                }
+                // Somebody else was faster: as good as any other answer.
+                Err(error) if error.code() == Some(409) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the leader's lease could not be read or taken; it is tried again")
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                () = shutdown.cancelled() => return false,
+            }
+        }
+    }
+
+    async fn try_take(&self, seen: &mut Option<(LeaseSpec, Instant)>) -> Result<bool, call::Error> {
+        let get = self.api.get(NAME);
+        let Some(mut lease) = call_opt(&self.metrics, "get", &self.object, get).await? else {
+            let lease = Lease {
+                metadata: ObjectMeta {
+                    name: Some(NAME.to_owned()),
+                    ..ObjectMeta::default()
+                },
+                spec: Some(self.spec(None)),
+            };
+            let params = PostParams::default();
+            let create = self.api.create(&params, &lease);
+            call(&self.metrics, "create", &self.object, create).await?;
+            return Ok(true);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let free = spec
+            .holder_identity
+            .as_deref()
+            .is_none_or(|holder| holder.is_empty() || holder == self.identity);
+        // By this process' own clock: the holder's may be off.
+        let unchanged_since = match seen {
+            Some((before, since)) if *before == spec => *since,
+            _ => {
+                *seen = Some((spec.clone(), Instant::now()));
+                Instant::now()
+            }
+        };
+        if !free && unchanged_since.elapsed() < LEASE {
+            return Ok(false);
+        }
+        lease.spec = Some(self.spec(Some(&spec)));
+        // With the resourceVersion that was read: of two candidates one gets a conflict.
+        let params = PostParams::default();
+        let replace = self.api.replace(NAME, &params, &lease);
+        call(&self.metrics, "update", &self.object, replace).await?;
+        Ok(true)
+    }
+
+    /// Renews until that fails for too long or somebody else holds the lease.
+    pub(crate) async fn hold(&self) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(RENEW).await;
+            let left = GIVE_UP.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.renew()).await {
+                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(false)) => {
+                    tracing::warn!("another operator holds the lease: this one stops working");
+                    return;
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the leader's lease could not be renewed"),
+                Err(_) => {}
+            }
+            if renewed.elapsed() >= GIVE_UP {
+                tracing::warn!(
+                    "the leader's lease could not be renewed for 10 s: this operator stops working"
+                );
+                self.ready.set(false);
+                return;
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<bool, call::Error> {
+        let get = self.api.get(NAME);
+        let Some(mut lease) = call_opt(&self.metrics, "get", &self.object, get).await? else {
+            return Ok(false);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            return Ok(false);
+        }
+        lease.spec = Some(self.spec(Some(&spec)));
+        let params = PostParams::default();
+        let replace = self.api.replace(NAME, &params, &lease);
+        call(&self.metrics, "update", &self.object, replace).await?;
+        Ok(true)
+    }
+
+    /// Lets go at the end, so that the next one need not wait.
+    pub(crate) async fn release(&self) {
+        let release = async {
+            let get = self.api.get(NAME);
+            let Some(mut lease) = call_opt(&self.metrics, "get", &self.object, get).await? else {
+                return Ok(());
+            };
+            let Some(spec) = lease.spec.as_mut() else {
+                return Ok(());
+            };
+            if spec.holder_identity.as_deref() != Some(&self.identity) {
+                return Ok(());
+            }
+            spec.holder_identity = None;
+            let params = PostParams::default();
+            let replace = self.api.replace(NAME, &params, &lease);
+            call(&self.metrics, "update", &self.object, replace)
+                .await
+                .map(|_| ())
+        };
+        if let Err(error) = release.await {
+            tracing::info!(%error, "the leader's lease was not released; it ends by itself");
+        }
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let mine = before.filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity));
+        let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or_default();
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(LEASE.as_secs() as i32),
+            acquire_time: mine.map_or_else(|| Some(now.clone()), |spec| spec.acquire_time.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(match (before, mine) {
+                (Some(_), None) => transitions.saturating_add(1),
+                _ => transitions,
+            }),
+            ..LeaseSpec::default()
+        }
+    }
+}

@@ -30,7 +30,6 @@ itself, which is less than the verb `bind` would give.
   verbs: [create, patch]
 {{- end }}
 
-{{/* The operator makes a Role with these for the agents of each InferenceCluster. */}}
 {{- define "afterglow.agentNamespacedRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -90,7 +89,7 @@ itself, which is less than the verb `bind` would give.
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [rbac.authorization.k8s.io]
-  resources: [roles, rolebindings]
+  resources: [rolebindings]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]

@@ -12,7 +12,7 @@ itself, which is less than the verb `bind` would give.
   verbs: [get, list, watch, create, patch]
 - apiGroups: [afterglow.dev]
   resources: [modelreplicas]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [afterglow.dev]
   resources: [gpunodes/status, modelreplicas/status]
   verbs: [patch]
@@ -33,13 +33,13 @@ itself, which is less than the verb `bind` would give.
 {{- define "afterglow.agentNamespacedRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, update, patch]
+  verbs: [create, patch]
 {{- end }}
 
 {{- define "afterglow.schedulerRules" -}}
 - apiGroups: [afterglow.dev]
   resources: [modelreplicas, modeldeployments, gpunodes]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 {{- end }}
 
 {{- define "afterglow.operatorRules" -}}
@@ -48,10 +48,11 @@ itself, which is less than the verb `bind` would give.
   verbs: [get, list, watch, create, patch]
 - apiGroups: [afterglow.dev]
   resources: [modeldeployments]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch]
 - apiGroups: [afterglow.dev]
-  resources: [inferenceclusters/status, modeldeployments/status, modelreplicas/status]
+  resources: [inferenceclusters/status, modeldeployments/status]
   verbs: [patch]
+# Where owner references are enforced (OpenShift, for one), who sets one with blockOwnerDeletion needs these.
 - apiGroups: [afterglow.dev]
   resources: [inferenceclusters/finalizers, modeldeployments/finalizers]
   verbs: [update]
@@ -60,10 +61,10 @@ itself, which is less than the verb `bind` would give.
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [afterglow.dev]
   resources: [gpunodes]
-  verbs: [get, list, watch, delete]
+  verbs: [list, watch, delete]
 - apiGroups: [""]
   resources: [nodes, namespaces]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
@@ -73,6 +74,9 @@ itself, which is less than the verb `bind` would give.
 - apiGroups: [resource.k8s.io]
   resources: [deviceclasses]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
 {{- end }}
 
 {{- define "afterglow.operatorNamespacedRules" -}}
@@ -93,5 +97,5 @@ itself, which is less than the verb `bind` would give.
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, list, watch, create, update, patch]
+  verbs: [get, list, watch, create, update, delete]
 {{- end }}

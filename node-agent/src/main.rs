@@ -4,12 +4,14 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use afterglow_agent::args::{Arguments, Devices, LogFormat, Output, Run, Verb};
 use afterglow_agent::discover::{self, Discovery};
+use afterglow_agent::fetch::{Fetcher, ObjectStore};
 use afterglow_agent::lend::{self, Ledger, Sockets};
 use afterglow_agent::metrics::Metrics;
-use afterglow_agent::{health, kube, lease, offer};
+use afterglow_agent::{bytes, fetch, health, host, kube, lease, offer, replicas, report};
 use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +19,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+/// After the engines have ended, what is left is given this long.
+const REST: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
@@ -45,10 +50,11 @@ async fn show(devices: Devices) -> anyhow::Result<ExitCode> {
         anstream::stderr().write_all(format!("{warning}\n").as_bytes())?;
     }
     let sound = |because: &str| because.is_empty() || because == discover::FORBIDDEN;
-    let all = inventory
-        .devices
-        .iter()
-        .all(|device| sound(&device.not_offered_because));
+    let all = inventory.warnings.is_empty()
+        && inventory
+            .devices
+            .iter()
+            .all(|device| sound(&device.not_offered_because));
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -103,7 +109,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     // offer
     parts.spawn(ends(offer::run(client.clone(), identity, wires, stop())));
     parts.spawn(ends(lease::keep(client.clone(), sign, stop())));
-    let lending = lend::serve(client, run.node.clone(), sockets, ledger, stop());
+    let lending = lend::serve(client.clone(), run.node.clone(), sockets, ledger, stop());
     parts.spawn(async move {
         // A node without the kubelet's folders serves models all the same; it cannot lend, and its GpuNode says so.
         if let Err(error) = lending.await {
@@ -111,9 +117,23 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         }
         Ok(())
     });
-    // host, report
+    // host
+    let fetcher = Fetcher::open(sources(&run)).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
+    let (desired_out, desired) = watch::channel(Vec::new());
+    let host = host::spawn(hosting, fetcher, usable, desired, stop());
+    // report
+    let statuses = host.statuses.clone();
+    let (node, cluster, stopped) = (run.node.clone(), run.cluster.clone(), stop());
+    parts.spawn(ends(async move {
+        replicas::keep(client, &node, &cluster, desired_out, statuses, stopped).await;
+    }));
+    let listener = tokio::net::TcpListener::bind(run.load)
+        .await
+        .with_context(|| format!("listening on {} for schedulers (--load)", run.load))?;
+    let reporting = report::serve(listener, run.node.clone(), host.load.clone(), stop());
+    parts.spawn(async move { reporting.await.context("serving the load stream") });
     parts.spawn(health::serve(run.metrics, ready, metrics, stop()));
-    drop(usable);
 
     let mut told = signal(SignalKind::terminate())?;
     let outcome = tokio::select! {
@@ -123,12 +143,33 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     };
     tracing::info!("stopping");
     shutdown.cancel();
-    while let Some(part) = parts.join_next().await {
-        if let Ok(Err(error)) = part {
-            tracing::warn!("{error:#}");
+    // The host lets requests end and bounds that; nothing else has a reason to stay.
+    host.ended().await;
+    let others = async {
+        while let Some(part) = parts.join_next().await {
+            if let Ok(Err(error)) = part {
+                tracing::warn!("{error:#}");
+            }
         }
+    };
+    if tokio::time::timeout(REST, others).await.is_err() {
+        tracing::warn!("a part of the agent did not stop in time and is left behind");
     }
     outcome
+}
+
+/// Where models may come from.
+fn sources(run: &Run) -> fetch::Options {
+    let size = bytes::parse(&run.cache_size.0).unwrap_or(0);
+    fetch::Options {
+        model_path: run
+            .model_path
+            .clone()
+            .map(|on_the_node| (on_the_node, run.model_path_mount.clone())),
+        volumes: run.model_volumes.clone(),
+        store: ObjectStore::from_environment(run.s3_endpoint.clone(), run.s3_region.clone()),
+        ..fetch::Options::new(run.cache.clone(), size)
+    }
 }
 
 async fn ends(part: impl Future<Output = ()>) -> anyhow::Result<()> {

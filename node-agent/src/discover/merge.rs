@@ -181,8 +181,8 @@ fn judge(device: &mut Device) {
     device.not_offered_because = match device.self_test.result {
         TestResult::Passed => String::new(),
         TestResult::Failed => format!(
-            "it failed its self-test: {}; a card that computes wrong stays out until its agent is restarted: check \
-             cooling, power and clocks, then try again",
+            "it failed its self-test: {}; a card that computes wrong stays out until it is tested again: check cooling, \
+             power and clocks, then annotate its GpuNode with afterglow.dev/self-test, or restart its agent",
             device.self_test.message
         ),
         TestResult::NotRun => "its self-test has not run yet".to_owned(),

@@ -86,6 +86,8 @@ pub struct Discovery {
     search: Search,
     cards: Option<Vec<Card>>,
     found: Vec<Found>,
+    /// Why OpenCL could not be asked, if so.
+    broken: Option<String>,
     gone: BTreeMap<String, Device>,
     heat: BTreeMap<String, Heat>,
     readings: BTreeMap<String, Readings>,
@@ -99,6 +101,7 @@ impl Discovery {
             search,
             cards: None,
             found: Vec::new(),
+            broken: None,
             gone: BTreeMap::new(),
             heat: BTreeMap::new(),
             readings: BTreeMap::new(),
@@ -131,6 +134,7 @@ impl Discovery {
         tracing::info!(engine = %engine.display(), cards = cards.len(), "testing the devices");
         let examination = opencl::examine(&engine).await;
         self.retry = next_try(&examination, self.retry);
+        self.broken.clone_from(&examination.broken);
         let found = merge::merge(cards, &examination, self.search.cpu_fallback);
         for Found { device, .. } in &found {
             tracing::info!(
@@ -188,6 +192,11 @@ impl Discovery {
                 inventory.card_indices.insert(device.name.clone(), card.index);
             }
             inventory.devices.push(device);
+        }
+        if let Some(broken) = &self.broken {
+            inventory
+                .warnings
+                .push(format!("OpenCL could not be asked for devices: {broken}"));
         }
         for device in self.gone.values() {
             let mut device = device.clone();
@@ -369,7 +378,11 @@ mod tests {
         assert!(empty.retry.is_none());
         fs::remove_file(root.path().join("engine")).unwrap();
         let mut broken = discovery(root.path());
-        broken.look(false).await;
+        let inventory = broken.look(false).await;
+        assert!(
+            inventory.warnings[0].contains("AFTERGLOW_ENGINE"),
+            "{inventory:?}"
+        );
         let (_, first) = broken.retry.unwrap();
         broken.look(true).await;
         assert_eq!((first, broken.retry.unwrap().1), (RETRY.0, RETRY.0 * 2));

@@ -47,7 +47,7 @@ pub const SELF_TEST: &str = "afterglow.dev/self-test";
 pub struct Wires {
     /// What discovery found.
     pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
-    /// The devices that engines may run on.
+    /// The devices as models may use them.
     pub usable: watch::Sender<Vec<Device>>,
     /// The node's UID, while the node is ours.
     pub node_uid: watch::Sender<Option<String>>,
@@ -167,14 +167,9 @@ impl Offer {
         let mut warnings = inventory.warnings.clone();
         let lending = self.step(&gpu_node, &inventory, &mut warnings).await?;
         let devices = lend::without_lent(&inventory.devices, &lending);
-        let usable = inventory
-            .devices
-            .iter()
-            .filter(|device| device.offered && lending.get(&device.name).copied().unwrap_or_default().hosts())
-            .cloned()
-            .collect();
         self.wires.ledger.record(&inventory.devices, &lending);
-        send_if_new(&self.wires.usable, usable);
+        // All of them: a replica on a device that may not be used any more is told why.
+        send_if_new(&self.wires.usable, devices.clone());
 
         let facts = status::Facts {
             devices: &devices,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use afterglow_e2e::demo;
 use afterglow_e2e::kind::Kind;
@@ -39,6 +40,14 @@ enum Verb {
         /// Archives, as images/build.sh writes them.
         archives: Vec<PathBuf>,
     },
+    /// Do something to a node: pull its plug, cut its cable.
+    Node {
+        /// What.
+        #[arg(value_enum)]
+        fate: Fate,
+        /// Which one, e.g. `node2`.
+        node: String,
+    },
     /// Remove the cluster and everything that was made for it.
     Down,
     /// Run the stories.
@@ -61,6 +70,20 @@ enum Verb {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Fate {
+    /// Everything on it stops at once.
+    PowerCut,
+    /// It starts again, with its disk as it was.
+    Reboot,
+    /// It starts again as a new machine of the same name.
+    Replace,
+    /// Nobody reaches it any more.
+    Partition,
+    /// The end of that.
+    Heal,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Whose {
     /// One that is made here, from namespaces; needs root.
     Local,
@@ -72,7 +95,17 @@ enum Whose {
 
 // The root future stays on the main thread, and so do the children that are to end with it.
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match obey().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn obey() -> Result<()> {
     let arguments = Arguments::parse();
     let tools = Tools::find()?;
     let mut local = Local::new(tools.clone(), Ends::WhenTold);
@@ -95,6 +128,15 @@ async fn main() -> Result<()> {
                 local.load(&archive)?;
             }
             return Ok(());
+        }
+        Verb::Node { fate, node } => {
+            return match fate {
+                Fate::PowerCut => local.power_cut(&node),
+                Fate::Reboot => local.reboot(&node),
+                Fate::Replace => local.replace(&node),
+                Fate::Partition => local.partition(&node),
+                Fate::Heal => local.heal(&node),
+            };
         }
         Verb::Down => return local.destroy(),
         Verb::Run {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::MOST_NODES;
-use super::network::{BLACKHOLES, BRIDGE, CONTROL_PLANE, namespace, pods};
+use super::network::{BLACKHOLES, BRIDGE, CONTROL_PLANE, CONTROL_PLANE_VETH, namespace, pods, veth};
 use super::node::{SYSCTLS, cut};
 use super::state::State;
 use crate::command::run;
@@ -30,6 +30,7 @@ pub(super) fn all(state: &State) -> Result<()> {
     for number in 1..=MOST_NODES {
         node(number);
     }
+    gone(&["ip", "link", "del", CONTROL_PLANE_VETH]);
     gone(&["ip", "netns", "del", CONTROL_PLANE]);
     gone(&["ip", "link", "del", BRIDGE]);
     for network in BLACKHOLES {
@@ -47,6 +48,8 @@ pub(super) fn all(state: &State) -> Result<()> {
 /// What a node leaves on the machine when its processes are gone.
 pub(super) fn node(number: u8) {
     let name = namespace(number);
+    // The kernel takes its time over a namespace, and its end of the cable would keep the name until then.
+    gone(&["ip", "link", "del", &veth(number)]);
     gone(&["ip", "netns", "del", &name]);
     gone(&["ip", "route", "del", &pods(number)]);
     for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {

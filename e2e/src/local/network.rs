@@ -9,6 +9,7 @@ use crate::command::run;
 
 pub(super) const BRIDGE: &str = "agbr";
 pub(super) const CONTROL_PLANE: &str = "agcp";
+pub(super) const CONTROL_PLANE_VETH: &str = "agvcp";
 pub(super) const CONTROL_PLANE_ADDRESS: &str = "10.201.0.2";
 /// Services and pods that nobody answers for: they would leave by the machine's default route.
 pub(super) const BLACKHOLES: [&str; 2] = ["10.96.0.0/16", "10.244.0.0/16"];
@@ -37,7 +38,7 @@ pub(super) fn bridge() -> Result<()> {
     for network in BLACKHOLES {
         run(&["ip", "route", "add", "blackhole", network])?;
     }
-    place(CONTROL_PLANE, "agvcp", CONTROL_PLANE_ADDRESS)?;
+    place(CONTROL_PLANE, CONTROL_PLANE_VETH, CONTROL_PLANE_ADDRESS)?;
     routes(CONTROL_PLANE, None)
 }
 

@@ -83,7 +83,17 @@ pub(crate) async fn call<T>(
     object: impl Into<String>,
     future: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Error> {
-    let result = match tokio::time::timeout(LIMIT, future).await {
+    call_within(LIMIT, metrics, verb, object, future).await
+}
+
+async fn call_within<T>(
+    limit: Duration,
+    metrics: &Metrics,
+    verb: &'static str,
+    object: impl Into<String>,
+    future: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Error> {
+    let result = match tokio::time::timeout(limit, future).await {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(source)) => Error::Refused {
             verb,
@@ -155,12 +165,18 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_that_never_answers_ends_by_itself() {
         let metrics = Metrics::new();
-        let error = call::<()>(&metrics, "get", "Lease n/l", std::future::pending())
-            .await
-            .expect_err("nobody answered");
+        let error = call_within::<()>(
+            Duration::ZERO,
+            &metrics,
+            "get",
+            "Lease n/l",
+            std::future::pending(),
+        )
+        .await
+        .expect_err("nobody answered");
         assert_eq!(
             error.to_string(),
             "get Lease n/l: the API server did not answer within 10 s"

@@ -5,11 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use afterglow_crds::ModelReplica;
 use kube::ResourceExt as _;
-use tokio::time::Instant;
 
 use crate::queue::Key;
 
@@ -37,12 +36,16 @@ impl Expectations {
 
     /// Adds to what the watch has shown what it has not shown yet.
     pub(crate) fn complete(&self, seen: &mut Vec<ModelReplica>) {
+        self.complete_at(seen, Instant::now());
+    }
+
+    fn complete_at(&self, seen: &mut Vec<ModelReplica>, now: Instant) {
         let mut expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if expected.is_empty() {
             return;
         }
         let names: HashSet<Key> = seen.iter().map(Key::of).collect();
-        expected.retain(|key, (_, since)| !names.contains(key) && since.elapsed() < LONGEST);
+        expected.retain(|key, (_, since)| !names.contains(key) && now.duration_since(*since) < LONGEST);
         let mut missing: Vec<ModelReplica> = expected.values().map(|(replica, _)| replica.clone()).collect();
         missing.sort_by_key(|replica| (replica.namespace(), replica.name_any()));
         seen.extend(missing);
@@ -54,8 +57,8 @@ mod tests {
     use super::*;
     use crate::deployment::tests::replica;
 
-    #[tokio::test(start_paused = true)]
-    async fn what_was_made_counts_until_the_watch_shows_it() {
+    #[test]
+    fn what_was_made_counts_until_the_watch_shows_it() {
         let expectations = Expectations::default();
         let made = replica("a-1-x", 1, "node", "gpu-0");
         expectations.expect(std::slice::from_ref(&made));
@@ -71,13 +74,12 @@ mod tests {
         assert!(seen.is_empty(), "shown once and gone again: it is gone");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_is_never_shown_is_forgotten() {
+    #[test]
+    fn what_is_never_shown_is_forgotten() {
         let expectations = Expectations::default();
         expectations.expect(&[replica("a-1-x", 1, "node", "gpu-0")]);
-        tokio::time::advance(LONGEST).await;
         let mut seen = vec![];
-        expectations.complete(&mut seen);
+        expectations.complete_at(&mut seen, Instant::now() + LONGEST);
         assert!(seen.is_empty());
     }
 }

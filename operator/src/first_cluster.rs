@@ -37,7 +37,7 @@ pub(crate) async fn run(context: Arc<Context>, file: PathBuf) {
         }
         tokio::time::sleep(RETRY).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn apply(context: &Context, file: &Path) -> anyhow::Result<()> {

@@ -35,7 +35,13 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     /// Of the operators in `namespace`.
-    pub(crate) fn new(client: Client, namespace: &str, identity: &str, metrics: Metrics, ready: Readiness) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        identity: &str,
+        metrics: Metrics,
+        ready: Readiness,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             object: format!("Lease {namespace}/{NAME}"),
@@ -59,7 +65,7 @@ impl Candidate {
                 // Somebody else was faster: as good as any other answer.
                 Err(error) if error.code() == Some(409) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the leader's lease could not be read or taken; it is tried again")
+                    tracing::warn!(%error, "the leader's lease could not be read or taken; it is tried again");
                 }
             }
             tokio::select! {

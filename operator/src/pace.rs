@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::queue::Key;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// Failures in a row, by object.
 #[derive(Debug, Default)]

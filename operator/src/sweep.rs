@@ -25,7 +25,7 @@ pub(crate) async fn run(context: Arc<Context>, changed: Arc<Notify>) {
                 // It has changed since; the next look judges it anew.
                 Err(error) if error.code() == Some(409) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "a replica of a dead node could not be let go; it is tried again")
+                    tracing::warn!(%error, "a replica of a dead node could not be let go; it is tried again");
                 }
             }
         }

@@ -40,7 +40,11 @@ impl Error {
 }
 
 /// Does what can be done; the first error comes back beside it.
-pub(crate) async fn apply(context: &Context, facts: &Facts, plan: Plan<Wanted>) -> (Plan<Applied>, Option<Error>) {
+pub(crate) async fn apply(
+    context: &Context,
+    facts: &Facts,
+    plan: Plan<Wanted>,
+) -> (Plan<Applied>, Option<Error>) {
     let Plan {
         add_finalizer,
         apply,

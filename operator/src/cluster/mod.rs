@@ -24,7 +24,7 @@ use crate::call;
 use crate::operator::Context;
 
 /// Everything is looked at again after this long, whether anything was heard or not.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 
 /// The step that failed.
 #[derive(Debug, thiserror::Error)]

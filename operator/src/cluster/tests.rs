@@ -1,1 +1,397 @@
-//! x
+//! Fixtures, and what one turn decides and says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use afterglow_crds::InferenceCluster;
+use afterglow_crds::condition::{self, READY};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+use super::build::Kind;
+use super::check::check;
+use super::difference::stamped;
+use super::gather::Facts;
+use super::plan::{Applied, Plan, Wanted, plan};
+use super::report::status;
+use crate::args::{Options, PullPolicy};
+use crate::liveness::Judgement;
+
+const YAML: &str = "
+metadata: { name: default, uid: u-1, generation: 1, finalizers: [afterglow.dev/operator] }
+spec: { agent: { nodeSelector: { gpus: old } } }
+";
+
+pub(super) fn cluster(yaml: &str) -> InferenceCluster {
+    let mut value: Value = serde_saphyr::from_str(yaml).expect("YAML");
+    value["apiVersion"] = json!("afterglow.dev/v1alpha1");
+    value["kind"] = json!("InferenceCluster");
+    serde_json::from_value(value).expect("a cluster")
+}
+
+pub(super) fn options() -> Options {
+    use clap::Parser as _;
+    let args = crate::args::Args::parse_from([
+        "afterglow-operator",
+        "run",
+        "--namespace=afterglow-system",
+        "--agent-image=agent:dev",
+        "--scheduler-image=scheduler:dev",
+        "--identity=me",
+    ]);
+    let crate::args::Command::Run(run) = args.command;
+    let options = Options::from(run);
+    assert_eq!(options.image_pull_policy, PullPolicy::IfNotPresent);
+    options
+}
+
+fn facts(yaml: &str) -> Facts {
+    Facts {
+        cluster: cluster(yaml),
+        has_siblings: false,
+        tenants: vec!["default".to_owned()],
+        children: HashMap::new(),
+        kinds: Kind::ALL.into_iter().collect(),
+        gpu_nodes: Vec::new(),
+        nodes: BTreeMap::new(),
+        replicas: Vec::new(),
+        judgement: Arc::default(),
+    }
+}
+
+/// As if the API server had stored all of it, with what it adds by itself.
+fn stored(facts: &mut Facts, plan: &Plan<Wanted>) {
+    for child in &plan.apply {
+        let mut body = stamped(child);
+        body["metadata"]["uid"] = json!(format!("{:?}", child.kind));
+        body["metadata"]["resourceVersion"] = json!("7");
+        body["metadata"]["generation"] = json!(1);
+        if child.kind == Kind::DaemonSet {
+            body["spec"]["revisionHistoryLimit"] = json!(10);
+            let pod = &mut body["spec"]["template"]["spec"];
+            pod["dnsPolicy"] = json!("ClusterFirst");
+            pod["containers"][0]["livenessProbe"]["successThreshold"] = json!(1);
+            pod["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] = json!("v1");
+            body["status"] = json!({
+                "desiredNumberScheduled": 1, "currentNumberScheduled": 1, "numberMisscheduled": 0, "numberReady": 1,
+                "updatedNumberScheduled": 1, "observedGeneration": 1,
+            });
+        }
+        if child.kind == Kind::Deployment {
+            body["status"] =
+                json!({ "readyReplicas": 2, "updatedReplicas": 2, "replicas": 2, "observedGeneration": 1 });
+        }
+        // What the API drops because it is empty.
+        if child.kind == Kind::Service {
+            body["spec"]["sessionAffinity"] = json!("None");
+        }
+        if let Some(tmp) = body.pointer_mut("/spec/template/spec/volumes/0") {
+            assert!(tmp["emptyDir"].is_object() || tmp["configMap"].is_object());
+        }
+        let object: DynamicObject = serde_json::from_value(body).expect("an object");
+        let key = (child.kind, child.namespace.clone(), child.name.clone());
+        facts.children.insert(key, Arc::new(object));
+    }
+}
+
+fn names(plan: &Plan<Wanted>) -> (Vec<String>, Vec<String>) {
+    (
+        plan.apply.iter().map(super::build::Child::object).collect(),
+        plan.delete
+            .iter()
+            .map(|(kind, object)| format!("{kind:?} {}", object.name_any()))
+            .collect(),
+    )
+}
+
+fn change(facts: &mut Facts, kind: Kind, with: impl Fn(&mut DynamicObject)) {
+    for ((found, ..), object) in &mut facts.children {
+        if *found == kind {
+            with(Arc::make_mut(object));
+        }
+    }
+}
+
+#[test]
+fn what_is_as_it_should_be_is_not_written_again() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    assert_eq!(first.apply.len(), 14, "{:?}", names(&first).0);
+    stored(&mut facts, &first);
+    let second = plan(&facts, &options());
+    assert_eq!(names(&second), (vec![], vec![]));
+    assert!(!second.add_finalizer);
+}
+
+#[test]
+fn what_somebody_changed_is_put_right_and_what_somebody_added_stays() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    stored(&mut facts, &first);
+    change(&mut facts, Kind::DaemonSet, |object| {
+        object.data["spec"]["template"]["spec"]["containers"][0]["env"]
+            .as_array_mut()
+            .expect("env")
+            .insert(0, json!({ "name": "THEIRS", "value": "1" }));
+        object
+            .annotations_mut()
+            .insert("theirs".to_owned(), "1".to_owned());
+    });
+    assert_eq!(names(&plan(&facts, &options())).0, [""; 0]);
+    change(&mut facts, Kind::DaemonSet, |object| {
+        object.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("evil");
+    });
+    assert_eq!(
+        names(&plan(&facts, &options())).0,
+        ["DaemonSet afterglow-system/afterglow-agent-default"]
+    );
+}
+
+#[test]
+fn a_field_that_is_not_wanted_any_more_is_a_difference() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    stored(&mut facts, &first);
+    facts.cluster.spec.agent.node_selector.clear();
+    assert_eq!(
+        names(&plan(&facts, &options())).0,
+        ["DaemonSet afterglow-system/afterglow-agent-default"],
+        "the object still contains all that is wanted, and more that is not"
+    );
+}
+
+#[test]
+fn what_is_not_needed_any_more_is_deleted() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    stored(&mut facts, &first);
+    facts.tenants.clear();
+    facts.cluster.spec.scheduler.replicas = 1;
+    let (applied, deleted) = names(&plan(&facts, &options()));
+    assert_eq!(
+        applied,
+        ["Deployment afterglow-system/afterglow-scheduler-default"]
+    );
+    assert_eq!(
+        deleted,
+        [
+            "Service afterglow-default",
+            "PodDisruptionBudget afterglow-scheduler-default"
+        ]
+    );
+}
+
+#[test]
+fn an_older_api_server_gets_no_device_class() {
+    let mut facts = facts(YAML);
+    facts.kinds.remove(&Kind::DeviceClass);
+    let plan = plan(&facts, &options());
+    assert!(plan.apply.iter().all(|child| child.kind != Kind::DeviceClass));
+}
+
+fn node(name: &str, offered: i32) -> afterglow_crds::GpuNode {
+    let condition = if offered > 0 {
+        json!({ "type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" })
+    } else {
+        json!({
+            "type": "Ready", "status": "False", "reason": "NoDevice", "message": "There is no card.",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    serde_json::from_value(json!({
+        "apiVersion": "afterglow.dev/v1alpha1", "kind": "GpuNode",
+        "metadata": { "name": name, "uid": name },
+        "spec": { "cluster": "default" },
+        "status": { "offered": offered, "conditions": [condition] },
+    }))
+    .expect("a node")
+}
+
+#[test]
+fn a_cluster_leaves_in_order_and_leaves_nothing_behind() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    stored(&mut facts, &first);
+    facts.cluster.metadata.deletion_timestamp =
+        Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time"));
+    facts.replicas = vec!["team/bert-1-x".to_owned()];
+    facts.gpu_nodes = vec![node("a", 1)];
+
+    let waiting = plan(&facts, &options());
+    assert_eq!(
+        names(&waiting),
+        (vec![], vec![]),
+        "agents are needed while replicas are there"
+    );
+    assert!(
+        waiting
+            .waits_for
+            .is_some_and(|what| what.contains("team/bert-1-x"))
+    );
+
+    facts.replicas.clear();
+    let (_, deleted) = names(&plan(&facts, &options()));
+    assert_eq!(
+        deleted,
+        [
+            "Deployment afterglow-scheduler-default",
+            "DaemonSet afterglow-agent-default"
+        ],
+        "pods first: without their rights they could not clean up"
+    );
+    facts
+        .children
+        .retain(|(kind, ..), _| !matches!(kind, Kind::Deployment | Kind::DaemonSet));
+    let (_, deleted) = names(&plan(&facts, &options()));
+    assert_eq!(deleted.len(), 11, "{deleted:?}");
+    facts.children.retain(|(kind, ..), _| *kind == Kind::DeviceClass);
+    let nodes = plan(&facts, &options());
+    assert_eq!(nodes.forget.len(), 1);
+    assert!(!nodes.is_finished);
+    facts.gpu_nodes.clear();
+
+    let mut last = plan(&facts, &options());
+    assert!(last.is_finished);
+    assert_eq!(names(&last).1, ["DeviceClass gpu.afterglow.dev"]);
+    facts.has_siblings = true;
+    last = plan(&facts, &options());
+    assert_eq!(names(&last).1, [""; 0], "another cluster still needs it");
+    assert!(last.is_finished);
+}
+
+#[test]
+fn a_node_that_no_agent_is_meant_for_is_forgotten_once_its_agent_is_silent() {
+    let mut facts = facts(YAML);
+    facts.gpu_nodes = vec![node("labelled", 1), node("unlabelled", 1), node("gone", 1)];
+    facts.nodes = BTreeMap::from([
+        (
+            "labelled".to_owned(),
+            BTreeMap::from([("gpus".to_owned(), "old".to_owned())]),
+        ),
+        ("unlabelled".to_owned(), BTreeMap::new()),
+    ]);
+    let forgotten = |facts: &Facts| -> Vec<String> {
+        plan(facts, &options())
+            .forget
+            .iter()
+            .map(|node| node.name_any())
+            .collect()
+    };
+    assert_eq!(forgotten(&facts), ["unlabelled", "gone"]);
+    facts.judgement = Arc::new(Judgement {
+        alive: ["unlabelled".to_owned()].into(),
+        ..Judgement::default()
+    });
+    assert_eq!(
+        forgotten(&facts),
+        ["gone"],
+        "an agent that still speaks is still there"
+    );
+}
+
+fn applied(errors: &[&str]) -> Plan<Applied> {
+    Plan {
+        add_finalizer: false,
+        apply: Vec::new(),
+        delete: Vec::new(),
+        forget: Vec::new(),
+        waits_for: None,
+        is_finished: false,
+        errors: errors.iter().map(|&error| error.to_owned()).collect(),
+        stage: std::marker::PhantomData,
+    }
+}
+
+fn said(facts: &Facts, plan: &Plan<Applied>) -> String {
+    let status = status(
+        facts,
+        plan,
+        &check(facts),
+        "afterglow-system",
+        Timestamp::UNIX_EPOCH,
+    );
+    status
+        .conditions
+        .iter()
+        .map(|condition| {
+            format!(
+                "{}={} {}: {}\n",
+                condition.type_, condition.status, condition.reason, condition.message
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn the_status_counts_and_says_what_to_do() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    stored(&mut facts, &first);
+    facts.gpu_nodes = vec![node("a", 0)];
+    facts.judgement = Arc::new(Judgement {
+        alive: ["a".to_owned()].into(),
+        ..Judgement::default()
+    });
+    let words = said(&facts, &applied(&[]));
+    assert!(words.starts_with("Ready=False NoNodeReady"), "{words}");
+    assert!(words.contains("a: There is no card."), "{words}");
+
+    facts.gpu_nodes = vec![node("a", 2)];
+    let words = said(&facts, &applied(&[]));
+    assert_eq!(
+        words,
+        "Ready=True Ready: 1 of 1 nodes offer 2 devices; 2 of 2 schedulers answer.\n\
+         Progressing=False Complete: Agents and schedulers are as the spec says.\n\
+         Degraded=False AsWished: Nothing is worse than wished.\n"
+    );
+    let now = Timestamp::UNIX_EPOCH;
+    let report = |facts: &Facts, now| status(facts, &applied(&[]), &check(facts), "afterglow-system", now);
+    let once = report(&facts, now);
+    assert_eq!(
+        (once.nodes, once.ready_nodes, once.devices, once.ready_schedulers),
+        (1, 1, 2, 2)
+    );
+    assert_eq!(
+        once.url.as_deref(),
+        Some("http://afterglow-default.afterglow-system.svc:8000")
+    );
+    facts.cluster.status = Some(once.clone());
+    let later = Timestamp::from_second(500).expect("a time");
+    assert_eq!(report(&facts, later), once, "the same facts, the same status");
+
+    let words = said(
+        &facts,
+        &applied(&["patch Service team/afterglow-default: quota exceeded"]),
+    );
+    assert!(
+        words.contains("Ready=False ApplyFailed: patch Service team/afterglow-default: quota exceeded."),
+        "{words}"
+    );
+
+    facts.judgement = Arc::new(Judgement {
+        dead: ["a".to_owned()].into(),
+        ..Judgement::default()
+    });
+    let words = said(&facts, &applied(&[]));
+    assert!(words.contains("Degraded=True AgentsSilent"), "{words}");
+
+    change(&mut facts, Kind::DaemonSet, |object| {
+        object.data["status"]["desiredNumberScheduled"] = json!(0);
+    });
+    let words = said(&facts, &applied(&[]));
+    assert!(words.contains("kubectl label node NODE gpus=old"), "{words}");
+    assert!(condition::find(&report(&facts, now).conditions, READY).is_some());
+}
+
+#[test]
+fn a_cache_size_that_is_none_is_told() {
+    let facts = facts(
+        "
+metadata: { name: default }
+spec: { agent: { cache: { size: much } } }
+",
+    );
+    assert_eq!(check(&facts)[0].reason, "CacheSizeInvalid");
+}

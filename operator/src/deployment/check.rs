@@ -33,8 +33,7 @@ pub(crate) fn check(facts: &Facts) -> Result<(), Refusal> {
     };
     if let Some(selector) = &cluster.spec.namespace_selector {
         let allowed = Selector::try_from(selector.clone())
-            .map(|selector| selector.matches(&facts.namespace_labels))
-            .unwrap_or(false);
+            .is_ok_and(|selector| selector.matches(&facts.namespace_labels));
         if !allowed {
             return Err(Refusal {
                 reason: "NamespaceNotAllowed",

@@ -1,20 +1,610 @@
-//! Fixtures.
+//! Fixtures, and what one turn decides and says.
 
-use afterglow_crds::ModelReplica;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use afterglow_crds::condition::{self, DEGRADED, PROGRESSING, READY};
+use afterglow_crds::{GpuNode, ModelDeployment, ModelReplica, labels};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::check::check;
+use super::gather::{Facts, Machine, Rival};
+use super::plan::{Applied, Plan, Wanted, plan};
+use super::report::status;
+use crate::liveness::Judgement;
+
+pub(super) const UID: &str = "11111111-1111-1111-1111-111111111111";
+const GI: u64 = 1 << 30;
 
 pub(crate) fn replica(name: &str, revision: i64, node: &str, device: &str) -> ModelReplica {
-    serde_json::from_value(serde_json::json!({
+    object(json!({
         "apiVersion": "afterglow.dev/v1alpha1",
         "kind": "ModelReplica",
-        "metadata": { "name": name, "namespace": "team" },
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "uid": name,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": { labels::DEPLOYMENT: "bert" },
+            "ownerReferences": [{ "apiVersion": "afterglow.dev/v1alpha1", "kind": "ModelDeployment", "name": "bert", "uid": UID }],
+        },
         "spec": {
             "cluster": "default",
             "nodeName": node,
             "device": device,
             "revision": revision,
             "memory": "512Mi",
-            "model": { "name": "m", "source": { "uri": "https://x/m.onnx", "digest": "sha256:0" } },
+            "model": { "name": "bert", "source": { "uri": "https://x/m.onnx", "digest": "sha256:0" } },
         },
     }))
-    .expect("a replica")
+}
+
+pub(super) fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("the fixture is well-formed")
+}
+
+/// A replica that says so.
+pub(super) fn saying(mut replica: ModelReplica, status: &str, reason: &str, message: &str) -> ModelReplica {
+    replica.status = Some(object(json!({
+        "conditions": [{
+            "type": "Ready", "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:10Z",
+        }],
+    })));
+    replica
+}
+
+pub(super) fn ready(replica: ModelReplica) -> ModelReplica {
+    saying(replica, "True", "Ready", "It serves.")
+}
+
+/// A node with one card per size.
+pub(super) fn gpu_node(name: &str, cards: &[u64]) -> GpuNode {
+    let devices: Vec<Value> = cards
+        .iter()
+        .enumerate()
+        .map(|(index, bytes)| {
+            json!({
+                "name": format!("gpu-{index}"), "type": "GPU", "family": "Polaris", "productName": "RX 580",
+                "memory": bytes.to_string(), "offered": true,
+            })
+        })
+        .collect();
+    object(json!({
+        "apiVersion": "afterglow.dev/v1alpha1",
+        "kind": "GpuNode",
+        "metadata": { "name": name },
+        "spec": { "cluster": "default" },
+        "status": { "devices": devices },
+    }))
+}
+
+/// `bert` in `team`, on nodes whose agents are all alive.
+pub(super) fn facts(spec: Value, nodes: Vec<GpuNode>) -> Facts {
+    let mut whole = json!({
+        "model": { "source": { "uri": "https://x/m.onnx", "digest": "sha256:0" } },
+    });
+    if let (Value::Object(whole), Value::Object(spec)) = (&mut whole, spec) {
+        whole.extend(spec);
+    }
+    let names: Vec<String> = nodes.iter().map(|node| node.name_any()).collect();
+    Facts {
+        deployment: object(json!({
+            "apiVersion": "afterglow.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "metadata": {
+                "name": "bert", "namespace": "team", "uid": UID, "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": whole,
+        })),
+        cluster: Some(object(json!({
+            "apiVersion": "afterglow.dev/v1alpha1",
+            "kind": "InferenceCluster",
+            "metadata": { "name": "default" },
+            "spec": {},
+        }))),
+        namespace_labels: BTreeMap::new(),
+        rivals: Vec::new(),
+        own: Vec::new(),
+        all: Vec::new(),
+        taken_names: std::collections::BTreeSet::new(),
+        nodes: names
+            .iter()
+            .map(|name| (name.clone(), Machine::default()))
+            .collect(),
+        gpu_nodes: nodes,
+        judgement: Arc::new(Judgement {
+            alive: names.into_iter().collect(),
+            dead: std::collections::BTreeSet::new(),
+        }),
+    }
+}
+
+pub(super) fn with(mut facts: Facts, replicas: Vec<ModelReplica>) -> Facts {
+    facts.taken_names = replicas.iter().map(|replica| replica.name_any()).collect();
+    facts.all = replicas.clone();
+    facts.own = replicas;
+    facts
+}
+
+/// As if the API server had done all of it.
+pub(super) fn done(plan: Plan<Wanted>) -> Plan<Applied> {
+    Plan {
+        revision: plan.revision,
+        refusal: plan.refusal,
+        target: plan.target,
+        create: plan.create,
+        because: plan.because,
+        delete: plan.delete,
+        unplaced: plan.unplaced,
+        errors: plan.errors,
+        stage: PhantomData,
+    }
+}
+
+pub(super) fn turn(facts: &Facts) -> Plan<Wanted> {
+    plan(facts, check(facts))
+}
+
+fn places(plan: &Plan<Wanted>) -> Vec<String> {
+    plan.create
+        .iter()
+        .map(|replica| format!("{}/{}", replica.spec.node_name, replica.spec.device))
+        .collect()
+}
+
+/// `status reason: message` of a condition.
+fn said(facts: &Facts, type_: &str) -> String {
+    let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
+    let (status, _) = status(facts, &done(turn(facts)), now);
+    let condition = condition::find(&status.conditions, type_).expect("the condition is always there");
+    format!("{} {}: {}", condition.status, condition.reason, condition.message)
+}
+
+#[test]
+fn a_new_replica_carries_all_that_its_agent_and_its_cleaning_need() {
+    let facts = facts(json!({}), vec![gpu_node("a", &[8 * GI])]);
+    let plan = turn(&facts);
+    let replica = &plan.create[0];
+    assert_eq!(
+        replica.name_any(),
+        format!("bert-1-{}", crate::deployment::short_hash(b"a/gpu-0", 5))
+    );
+    assert_eq!(replica.namespace().as_deref(), Some("team"));
+    assert_eq!(replica.finalizers(), [labels::REPLICA_FINALIZER]);
+    assert_eq!(replica.owner_references()[0].uid, UID);
+    assert_eq!(replica.owner_references()[0].controller, Some(true));
+    let wanted = [
+        (labels::CLUSTER, "default"),
+        (labels::DEPLOYMENT, "bert"),
+        (labels::NODE, "a"),
+        (labels::REVISION, "1"),
+        (labels::TEMPLATE_HASH, plan.revision.hash.as_str()),
+    ];
+    for (key, value) in wanted {
+        assert_eq!(
+            replica.labels().get(key).map(String::as_str),
+            Some(value),
+            "{key}"
+        );
+    }
+    assert_eq!(
+        replica.spec.model.name.as_deref(),
+        Some("bert"),
+        "the name is filled in"
+    );
+    assert_eq!(
+        replica.spec.memory.0, "512Mi",
+        "assumed where nobody has said or measured anything"
+    );
+}
+
+#[test]
+fn replicas_go_to_devices_of_their_own() {
+    let facts = facts(json!({ "replicas": 3 }), vec![gpu_node("a", &[8 * GI, 8 * GI])]);
+    let plan = turn(&facts);
+    let mut found = places(&plan);
+    found.sort();
+    assert_eq!(found, ["a/gpu-0", "a/gpu-1"]);
+    assert!(plan.unplaced.is_some(), "the third finds no device");
+    assert!(
+        said(&facts, READY)
+            .starts_with("False NoDeviceFits: 0 of 3 replicas of revision 1 serve. 0 of 2 devices fit")
+    );
+}
+
+#[test]
+fn memory_is_what_was_measured_where_that_is_more_than_what_was_asked() {
+    let mut measured = ready(replica("other-1-x", 1, "b", "gpu-0"));
+    if let Some(status) = &mut measured.status {
+        status.profile = Some(object(json!({
+            "memory": "3Gi", "loadMilliseconds": 1, "deviceNodes": 1, "cpuNodes": 0,
+        })));
+    }
+    let spec = json!({ "requirements": { "memory": "2Gi" } });
+    let mut facts = facts(spec, vec![gpu_node("a", &[4 * GI])]);
+    assert_eq!(turn(&facts).create[0].spec.memory.0, "2Gi");
+    facts.all.push(measured);
+    assert_eq!(turn(&facts).create[0].spec.memory.0, "3Gi");
+}
+
+#[test]
+fn memory_of_a_replica_that_is_being_deleted_is_not_given_away() {
+    let mut leaving = ready(replica("other-1-x", 1, "a", "gpu-0"));
+    leaving.spec.memory.0 = "7Gi".to_owned();
+    leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
+    let mut facts = facts(
+        json!({ "requirements": { "memory": "2Gi" } }),
+        vec![gpu_node("a", &[8 * GI])],
+    );
+    facts.all.push(leaving);
+    assert_eq!(places(&turn(&facts)), [""; 0]);
+    facts.all.clear();
+    assert_eq!(places(&turn(&facts)), ["a/gpu-0"]);
+}
+
+#[test]
+fn nothing_is_placed_where_it_would_not_be_served() {
+    let node = gpu_node("a", &[8 * GI]);
+    let base = || facts(json!({}), vec![node.clone()]);
+    let mut silent = base();
+    silent.judgement = Arc::default();
+    assert!(
+        said(&silent, READY).contains("whose agent is silent"),
+        "{}",
+        said(&silent, READY)
+    );
+    let mut cordoned = base();
+    cordoned.nodes.insert(
+        "a".to_owned(),
+        Machine {
+            unschedulable: true,
+            ..Machine::default()
+        },
+    );
+    assert!(
+        said(&cordoned, READY).contains("cordoned"),
+        "{}",
+        said(&cordoned, READY)
+    );
+    let mut gone = base();
+    gone.nodes.clear();
+    assert!(
+        said(&gone, READY).contains("being deleted"),
+        "{}",
+        said(&gone, READY)
+    );
+    let mut lent = base();
+    lent.gpu_nodes[0].spec.lend = vec!["gpu-0".to_owned()];
+    assert!(
+        said(&lent, READY).contains("lent to other pods"),
+        "{}",
+        said(&lent, READY)
+    );
+    for facts in [silent, cordoned, gone, lent] {
+        assert_eq!(places(&turn(&facts)), [""; 0]);
+    }
+}
+
+#[test]
+fn a_source_that_fails_is_not_tried_on_other_devices() {
+    let failed = saying(
+        replica("bert-1-x", 1, "a", "gpu-0"),
+        "False",
+        "DigestMismatch",
+        "It is another file.",
+    );
+    let mut facts = with(
+        facts(
+            json!({}),
+            vec![gpu_node("a", &[8 * GI]), gpu_node("b", &[8 * GI])],
+        ),
+        vec![failed],
+    );
+    facts.deployment.status = Some(object(
+        json!({ "revision": 1, "templateHash": turn(&facts).revision.hash }),
+    ));
+    let plan = turn(&facts);
+    assert_eq!((places(&plan).len(), plan.delete.len()), (0, 0), "{plan:?}");
+    assert_eq!(
+        said(&facts, READY),
+        "False ReplicaFailed: 0 of 1 replicas of revision 1 serve. Replica bert-1-x on a/gpu-0: DigestMismatch: It is another file."
+    );
+    assert!(said(&facts, DEGRADED).starts_with("True ReplicaFailed"));
+}
+
+/// The template's hash is on record, so that the replicas' revision is the newest.
+fn settled(mut facts: Facts, revision: i64) -> Facts {
+    let hash = turn(&facts).revision.hash;
+    facts.deployment.status = Some(object(json!({ "revision": revision, "templateHash": hash })));
+    facts
+}
+
+#[test]
+fn a_device_that_fails_is_left_for_another_and_not_tried_twice() {
+    let failed = saying(
+        replica("bert-1-x", 1, "a", "gpu-0"),
+        "False",
+        "OutOfMemory",
+        "2 GiB were short.",
+    );
+    let base = facts(
+        json!({}),
+        vec![gpu_node("a", &[8 * GI]), gpu_node("b", &[8 * GI])],
+    );
+    let one = settled(with(base, vec![failed.clone()]), 1);
+    assert_eq!(places(&turn(&one)), ["b/gpu-0"]);
+    assert!(
+        turn(&one).delete.is_empty(),
+        "it stays as a record until another serves"
+    );
+
+    let both = with(
+        one.clone(),
+        vec![failed.clone(), {
+            saying(
+                replica("bert-1-y", 1, "b", "gpu-0"),
+                "False",
+                "ProbeFailed",
+                "It crashed.",
+            )
+        }],
+    );
+    assert_eq!(places(&turn(&both)), [""; 0], "no device is tried twice");
+    assert!(
+        said(&both, READY).starts_with("False ReplicaFailed"),
+        "{}",
+        said(&both, READY)
+    );
+
+    let served = with(one, vec![failed, ready(replica("bert-1-y", 1, "b", "gpu-0"))]);
+    let deleted: Vec<String> = turn(&served)
+        .delete
+        .iter()
+        .map(|replica| replica.name_any())
+        .collect();
+    assert_eq!(deleted, ["bert-1-x"], "another serves: the record goes");
+}
+
+#[test]
+fn replicas_of_a_dead_node_are_replaced_and_do_not_count() {
+    let lost = ready(replica("bert-1-x", 1, "a", "gpu-0"));
+    let base = facts(
+        json!({}),
+        vec![gpu_node("a", &[8 * GI]), gpu_node("b", &[8 * GI])],
+    );
+    let mut facts = settled(with(base, vec![lost]), 1);
+    assert!(said(&facts, READY).starts_with("True Ready"));
+    facts.judgement = Arc::new(Judgement {
+        alive: ["b".to_owned()].into(),
+        dead: ["a".to_owned()].into(),
+    });
+    assert_eq!(places(&turn(&facts)), ["b/gpu-0"]);
+    assert!(
+        said(&facts, READY).starts_with("False Progressing: 0 of 1"),
+        "{}",
+        said(&facts, READY)
+    );
+    assert!(
+        said(&facts, DEGRADED).starts_with("True NodeLost"),
+        "{}",
+        said(&facts, DEGRADED)
+    );
+}
+
+#[test]
+fn a_device_that_is_to_be_lent_is_emptied_even_where_no_other_can_take_over() {
+    let serving = ready(replica("bert-1-x", 1, "a", "gpu-0"));
+    let mut alone = settled(
+        with(facts(json!({}), vec![gpu_node("a", &[8 * GI])]), vec![serving]),
+        1,
+    );
+    alone.gpu_nodes[0].spec.lend = vec!["gpu-0".to_owned()];
+    assert_eq!(turn(&alone).delete.len(), 1);
+
+    let mut two = alone.clone();
+    two.gpu_nodes.push(gpu_node("b", &[8 * GI]));
+    two.nodes.insert("b".to_owned(), Machine::default());
+    two.judgement = Arc::new(Judgement {
+        alive: ["a".to_owned(), "b".to_owned()].into(),
+        ..Judgement::default()
+    });
+    let plan = turn(&two);
+    assert_eq!(
+        (places(&plan), plan.delete.len()),
+        (vec!["b/gpu-0".to_owned()], 0),
+        "first another one serves"
+    );
+}
+
+#[test]
+fn what_may_not_be_served_says_why_and_what_to_do() {
+    let serving = ready(replica("bert-1-x", 1, "a", "gpu-0"));
+    let base = |uri: &str| {
+        let model = json!({ "model": { "source": { "uri": uri, "digest": "sha256:0" } } });
+        with(
+            facts(model, vec![gpu_node("a", &[8 * GI])]),
+            vec![serving.clone()],
+        )
+    };
+    let mut no_cluster = base("https://x/m");
+    no_cluster.cluster = None;
+    let mut closed = base("https://x/m");
+    if let Some(cluster) = &mut closed.cluster {
+        cluster.spec.namespace_selector = Some(object(json!({ "matchLabels": { "gpus": "yes" } })));
+    }
+    let mut late = base("https://x/m");
+    late.rivals = vec![Rival {
+        name: "older".to_owned(),
+        created: Some(object(json!("2025-12-31T00:00:00Z"))),
+        uid: Some("0".to_owned()),
+    }];
+    for (facts, reason, removed) in [
+        (
+            no_cluster,
+            "ClusterNotFound: There is no InferenceCluster default",
+            1,
+        ),
+        (closed.clone(), "NamespaceNotAllowed: ", 1),
+        (late, "NameTaken: ModelDeployment team/older already serves", 1),
+        (
+            base("file:///models/m.onnx"),
+            "SourceNotConfigured: file:// sources need spec.agent.modelPath",
+            0,
+        ),
+        (base("pvc://shared/m.onnx"), "SourceNotConfigured: ", 0),
+        (base("s3://bucket/m.onnx"), "SourceNotConfigured: ", 0),
+        (base("ftp://x/m.onnx"), "SourceNotConfigured: ", 0),
+    ] {
+        let words = said(&facts, READY);
+        assert!(words.starts_with(&format!("False {reason}")), "{words}");
+        let plan = turn(&facts);
+        assert_eq!(
+            (plan.create.len(), plan.delete.len()),
+            (0, removed),
+            "{reason}: {plan:?}"
+        );
+    }
+    closed
+        .namespace_labels
+        .insert("gpus".to_owned(), "yes".to_owned());
+    assert_eq!(check(&closed), Ok(()));
+}
+
+#[test]
+fn files_must_lie_below_the_folder_that_is_open_to_them() {
+    for (uri, allowed) in [
+        ("file:///models/a/m.onnx", true),
+        ("file:///models/../etc/passwd", false),
+        ("file:///models-of-others/m.onnx", false),
+        ("file:///models", false),
+    ] {
+        let model = json!({ "model": { "source": { "uri": uri, "digest": "sha256:0" } } });
+        let mut facts = facts(model, vec![]);
+        if let Some(cluster) = &mut facts.cluster {
+            cluster.spec.agent.model_path = Some("/models/".to_owned());
+        }
+        assert_eq!(check(&facts).is_ok(), allowed, "{uri}");
+    }
+}
+
+#[test]
+fn the_older_of_two_with_one_name_keeps_it() {
+    let mut facts = facts(json!({}), vec![]);
+    facts.rivals = vec![Rival {
+        name: "younger".to_owned(),
+        created: Some(object(json!("2026-02-01T00:00:00Z"))),
+        uid: Some("0".to_owned()),
+    }];
+    assert_eq!(check(&facts), Ok(()));
+}
+
+#[test]
+fn a_suspended_deployment_frees_its_devices() {
+    let serving = ready(replica("bert-1-x", 1, "a", "gpu-0"));
+    let facts = settled(
+        with(
+            facts(json!({ "suspend": true }), vec![gpu_node("a", &[8 * GI])]),
+            vec![serving],
+        ),
+        1,
+    );
+    assert_eq!(turn(&facts).delete.len(), 1);
+    assert!(said(&facts, READY).starts_with("False Suspended"));
+    assert!(said(&facts, DEGRADED).starts_with("False AsWished"));
+}
+
+#[test]
+fn a_revision_is_new_when_the_template_is_and_never_used_twice() {
+    let deployment = |status: Value, name: &str| -> ModelDeployment {
+        object(json!({
+            "metadata": { "name": name },
+            "spec": { "model": { "source": { "uri": "https://x/m.onnx", "digest": "sha256:0" } } },
+            "status": status,
+        }))
+    };
+    let current = super::revision::current;
+    let first = current(&deployment(Value::Null, "bert"), &[]);
+    assert_eq!(first.number, 1);
+    let on_record = json!({ "revision": 7, "templateHash": first.hash });
+    assert_eq!(
+        current(&deployment(on_record.clone(), "bert"), &[]).number,
+        7,
+        "unchanged"
+    );
+    assert_eq!(
+        current(&deployment(on_record.clone(), "other"), &[]).number,
+        8,
+        "its name is a part of the template"
+    );
+
+    // A crash between the replicas and the status.
+    let mut newer = replica("bert-8-x", 8, "a", "gpu-0");
+    newer
+        .labels_mut()
+        .insert(labels::TEMPLATE_HASH.to_owned(), first.hash.clone());
+    assert_eq!(
+        current(
+            &deployment(json!({ "revision": 7, "templateHash": "x" }), "bert"),
+            &[newer]
+        )
+        .number,
+        8
+    );
+    // Back to an old template: a number that was used stays used.
+    let mut older = replica("bert-3-x", 3, "a", "gpu-0");
+    older
+        .labels_mut()
+        .insert(labels::TEMPLATE_HASH.to_owned(), first.hash.clone());
+    let record = json!({ "revision": 7, "templateHash": "x" });
+    assert_eq!(current(&deployment(record, "bert"), &[older]).number, 8);
+}
+
+#[test]
+fn a_second_report_of_the_same_facts_is_the_same() {
+    let mut facts = settled(
+        with(
+            facts(
+                json!({ "replicas": 2 }),
+                vec![gpu_node("a", &[8 * GI]), gpu_node("b", &[8 * GI])],
+            ),
+            vec![
+                ready(replica("bert-1-x", 1, "a", "gpu-0")),
+                saying(replica("bert-1-y", 1, "b", "gpu-0"), "False", "Loading", ""),
+            ],
+        ),
+        1,
+    );
+    let at = |seconds: i64| Timestamp::from_second(1_767_225_600 + seconds).expect("a time");
+    let (first, again) = status(&facts, &done(turn(&facts)), at(20));
+    assert_eq!(
+        again.map(|again| again.as_secs()),
+        Some(590),
+        "the deadline counts from the last progress"
+    );
+    facts.deployment.status = Some(first.clone());
+    let (second, _) = status(&facts, &done(turn(&facts)), at(30));
+    assert_eq!(second, first);
+    assert_eq!(
+        (first.replicas, first.updated_replicas, first.ready_replicas),
+        (2, 2, 1)
+    );
+    assert_eq!(
+        first.url.as_deref(),
+        Some("http://afterglow-default.team.svc:8000")
+    );
+    assert_eq!(first.selector, "afterglow.dev/deployment=bert");
+    let (late, again) = status(&facts, &done(turn(&facts)), at(700));
+    assert_eq!(again, None);
+    for (type_, wanted) in [(DEGRADED, "True"), (PROGRESSING, "False")] {
+        let condition = condition::find(&late.conditions, type_).expect("it is there");
+        assert_eq!(
+            (condition.status.as_str(), condition.reason.as_str()),
+            (wanted, "ProgressDeadlineExceeded")
+        );
+    }
 }

@@ -31,6 +31,8 @@ pub(crate) enum Output {
 pub(crate) enum Command {
     /// Serve a folder of models on this machine until interrupted.
     Up(Up),
+    /// Put a model folder into one file, for a `ModelDeployment` to name.
+    Pack(Pack),
     /// List the OpenCL devices of this machine, measured and self-tested.
     Devices(Passed),
     /// List the models that a server has, and what of each runs where.
@@ -48,7 +50,8 @@ pub(crate) enum Command {
 /// `afterglow up`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Up {
-    /// A folder of models: `NAME/VERSION/model.onnx`, directly or below `models/`.
+    /// A folder with `ModelDeployment`s as YAML, with models as `NAME/VERSION/model.onnx` (directly or below `models/`), or
+    /// with both.
     pub(crate) dir: PathBuf,
     /// Where to serve REST (Open Inference Protocol and `OpenAI` embeddings).
     #[arg(long, default_value = "127.0.0.1:8000")]
@@ -59,12 +62,34 @@ pub(crate) struct Up {
     /// Where to serve Prometheus metrics.
     #[arg(long, default_value = "127.0.0.1:8002")]
     pub(crate) metrics: SocketAddr,
-    /// `auto` (a GPU, else any OpenCL device), `opencl`, `opencl:N` as listed by `afterglow devices`, or `cpu`.
+    /// `auto` or `opencl` (every GPU, else an OpenCL processor), `opencl:N` as listed by `afterglow devices`, or `cpu`.
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
     /// Stop if any model of the folder cannot be served, instead of serving the others.
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// `afterglow pack`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Pack {
+    /// A model's folder (`model.yaml`, `NUMBER/model.onnx`) or a version's (`model.onnx`).
+    pub(crate) folder: PathBuf,
+    /// The file to write: `.tar`, `.tar.gz` or `.tgz`.
+    #[arg(long = "out", short, value_name = "FILE", value_parser = package_file)]
+    pub(crate) file: PathBuf,
+}
+
+fn package_file(text: &str) -> Result<PathBuf, String> {
+    let ends = [".tar", ".tar.gz", ".tgz"];
+    if ends
+        .iter()
+        .any(|end| text.len() > end.len() && text.ends_with(end))
+    {
+        Ok(text.into())
+    } else {
+        Err("a package's name ends in .tar, .tar.gz or .tgz".to_owned())
+    }
 }
 
 /// Verbs that the engine implements: their arguments are passed on as they are.

@@ -20,7 +20,7 @@ pub(crate) fn command() -> Result<Command> {
 }
 
 /// The engine's path: `AFTERGLOW_ENGINE`, or beside this program.
-fn find() -> Result<PathBuf> {
+pub(crate) fn find() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("AFTERGLOW_ENGINE") {
         return Ok(path.into());
     }

@@ -7,7 +7,9 @@ mod client;
 mod command;
 mod engine_binary;
 mod hint;
+mod package;
 mod render;
+mod up;
 
 use std::process::ExitCode;
 

@@ -45,17 +45,6 @@ impl Client {
         &self.base
     }
 
-    /// Whether the server says that it is ready; `None` if nobody answers.
-    pub(crate) async fn ready(&self) -> Option<bool> {
-        let answer = self
-            .http
-            .get(format!("{}/v2/health/ready", self.base))
-            .send()
-            .await
-            .ok()?;
-        Some(answer.status().is_success())
-    }
-
     /// Every model version that the server knows.
     pub(crate) async fn index(&self) -> Result<Vec<IndexEntry>> {
         self.call(Method::POST, "/v2/repository/index", Some(&json!({})))

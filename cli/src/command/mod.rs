@@ -3,9 +3,9 @@
 mod bench;
 mod embed;
 mod infer;
-mod models;
+pub(crate) mod models;
+mod pack;
 mod passed;
-mod up;
 
 use std::process::ExitCode;
 
@@ -16,7 +16,8 @@ use crate::args::{Command, Output};
 /// Runs a verb.
 pub(crate) async fn run(command: Command, output: Output) -> Result<ExitCode> {
     match command {
-        Command::Up(args) => up::run(args, output).await,
+        Command::Up(args) => Box::pin(crate::up::run(args, output)).await,
+        Command::Pack(args) => pack::run(args, output).await,
         Command::Devices(args) => passed::run("devices", &args, output).await,
         Command::Probe(args) => passed::run("probe", &args, output).await,
         Command::Models(args) => models::run(&args, output).await,

@@ -11,7 +11,7 @@ use crate::render::{self, Table};
 
 /// One model version.
 #[derive(Debug, Serialize)]
-pub(super) struct Model {
+pub(crate) struct Model {
     #[serde(flatten)]
     entry: IndexEntry,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,7 +31,7 @@ pub(super) async fn run(args: &Server, output: Output) -> Result<ExitCode> {
 }
 
 /// Everything a server tells of its models.
-pub(super) async fn gather(client: &Client) -> Result<Vec<Model>> {
+pub(crate) async fn gather(client: &Client) -> Result<Vec<Model>> {
     let mut models = Vec::new();
     for entry in client.index().await? {
         let (metadata, placement) = if entry.is_ready() {
@@ -53,7 +53,7 @@ pub(super) async fn gather(client: &Client) -> Result<Vec<Model>> {
 }
 
 /// The models for people; the share that runs on the CPU is never hidden.
-pub(super) fn table(models: &[Model]) -> Table {
+pub(crate) fn table(models: &[Model]) -> Table {
     let mut table = Table::new([
         "MODEL",
         "VERSION",

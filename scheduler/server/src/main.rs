@@ -107,6 +107,7 @@ async fn run(args: Run) -> Result<()> {
         config,
         limits: Limits::default(),
         grace: GRACE,
+        ready: None,
         metrics_of_others: None,
     };
     serve(options, fleet, shutdown).await

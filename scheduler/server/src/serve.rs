@@ -66,6 +66,8 @@ pub struct Options {
     pub limits: Limits,
     /// After readiness is off, so long new requests are still taken: those who send them hear of it only then.
     pub grace: Duration,
+    /// Whether what this scheduler is for has begun to serve; `None`: it is ready as soon as it listens.
+    pub ready: Option<watch::Receiver<bool>>,
     /// Metrics of others, to be shown beside the scheduler's own.
     pub metrics_of_others: Option<MetricsOfOthers>,
 }
@@ -84,6 +86,7 @@ pub async fn serve(
         config,
         limits,
         grace,
+        ready,
         metrics_of_others,
     } = options;
     let leaving = CancellationToken::new();
@@ -99,6 +102,7 @@ pub async fn serve(
         channels: crate::send::grpc::Channels::default(),
         web: crate::send::web::Web::default(),
         limits,
+        begun: ready,
         leaving: leaving.clone(),
     });
     let ended = CancellationToken::new();
@@ -152,7 +156,8 @@ pub async fn serve(
 impl Scheduler {
     /// Whether requests should be sent here: the fleet is known (`serve` is not called before) and the end is not near.
     pub(crate) fn ready(&self) -> bool {
-        !self.leaving.is_cancelled()
+        let begun = self.begun.as_ref().is_none_or(|begun| *begun.borrow());
+        begun && !self.leaving.is_cancelled()
     }
 }
 
@@ -185,7 +190,7 @@ async fn readyz(State(pages): State<Pages>) -> (StatusCode, &'static str) {
     if pages.scheduler.ready() {
         (StatusCode::OK, "ok")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Scheduler {
     pub(crate) channels: grpc::Channels,
     pub(crate) web: web::Web,
     pub(crate) limits: Limits,
+    /// Whether there is anything to serve yet, where somebody says so.
+    pub(crate) begun: Option<watch::Receiver<bool>>,
     /// Readiness is off: the end is near.
     pub(crate) leaving: CancellationToken,
 }

@@ -67,8 +67,8 @@ pub struct Requirements {
     #[serde(default)]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
     pub families: Vec<Family>,
-    /// Device memory that the model needs at least. The probe's measurement is used where it is higher; until there is one,
-    /// twice the size of the file at `source.uri` is assumed.
+    /// Device memory that the model needs at least. The probe's measurement is used where it is higher; where there
+    /// is neither, 512Mi are set aside until the probe has measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = crate::rule::positive())]
     pub memory: Option<Quantity>,

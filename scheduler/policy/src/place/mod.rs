@@ -55,7 +55,7 @@ pub struct Device {
     pub family: String,
     /// Bytes of memory in all.
     pub memory: u64,
-    /// Whether it passed its self-test and is healthy; else why not.
+    /// Whether it may be used; else why not: it failed its self-test, it is lent, …
     pub offered: Result<(), String>,
     /// GFLOP/s as measured at the start; 0 = not measured.
     pub gflops: u64,

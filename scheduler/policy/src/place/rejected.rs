@@ -46,7 +46,7 @@ pub enum Reason {
     },
     /// It is a processor, and processors are not allowed.
     CpuNotAllowed,
-    /// Its node does not offer it, for this reason.
+    /// It is not available, for this reason: its node does not offer it, or the caller has closed it.
     NotOffered(String),
     /// This revision was tried there and failed, for this reason.
     FailedBefore(String),
@@ -158,7 +158,7 @@ impl Group {
             Self::FailedBefore => {
                 format!("{count} failed with this revision before ({which}); change the model to try again")
             }
-            Self::NotOffered => format!("{count} {be} not offered by the node ({which})"),
+            Self::NotOffered => format!("{count} {be} not available ({which})"),
             Self::CpuNotAllowed if count == 1 => {
                 format!("1 is a CPU ({which}), which the InferenceCluster's cpuFallback forbids")
             }

@@ -214,7 +214,7 @@ fn a_refusal_counts_names_and_says_what_to_do() {
     };
     assert_eq!(
         refused(&fleet, &wish),
-        "0 of 3 devices fit: 1 is not offered by the node (n4/gpu-0: failed its self-test: row 3 is 0.5, not 0.25); \
+        "0 of 3 devices fit: 1 is not available (n4/gpu-0: failed its self-test: row 3 is 0.5, not 0.25); \
          2 are CPUs (n1/cpu-0, n2/cpu-0), which the requirement families [Polaris] excludes"
     );
 }

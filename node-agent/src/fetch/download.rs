@@ -16,7 +16,7 @@ use super::{Failure, Inner, Progress, Retry};
 /// Breaks in a row, without a byte in between, after which the source counts as unreachable for now.
 const BREAKS: u32 = 4;
 /// Before the first new try; doubled each time.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 500 });
 /// Room is asked for in steps of this where the source does not tell its size.
 const STEP: u64 = 16 << 20;
 
@@ -50,7 +50,7 @@ impl Inner {
             let had = partial.bytes;
             match self.stream(digest, location, &mut partial).await {
                 Ok(()) => break,
-                Err(Broken::Failed(failure)) if failure.retry != Retry::Soon || breaks >= BREAKS => {
+                Err(Broken::Failed(failure)) if failure.reason != "SourceUnreachable" || breaks >= BREAKS => {
                     // What came stays for the next try; a source that says nothing of its size ends here.
                     partial.file.sync_all().await.map_err(|e| disk(&e))?;
                     return Err(failure);

@@ -233,7 +233,10 @@ impl Inner {
             let _kept = store.begin(&new);
             let unpacked = unpack::unpack(&blob, &name, &new, |bytes| store.grow(&new, bytes));
             match unpacked {
-                Ok(_) => store.commit(&new, &tree),
+                Ok(bytes) => {
+                    store.grow_in_place(&new, &blob, bytes);
+                    store.commit(&new, &tree)
+                }
                 Err(failure) => {
                     store.discard(&new)?;
                     Err(failure)

@@ -172,6 +172,18 @@ impl Store {
         }
     }
 
+    /// Says that the bytes at `path` are now `bytes`, those at `from` among them where the two share a file.
+    pub(super) fn grow_in_place(&self, path: &Path, from: &Path, bytes: u64) {
+        let mut items = self.lock();
+        let shared = items.get(path).is_some_and(|item| item.bytes < bytes);
+        if let Some(from) = items.get_mut(from).filter(|_| shared) {
+            from.bytes = 0;
+        }
+        if let Some(item) = items.get_mut(path) {
+            item.bytes = bytes;
+        }
+    }
+
     /// Gives what lies at `from` the name `to`: from now on it is whole.
     pub(super) fn commit(&self, from: &Path, to: &Path) -> Result<(), Failure> {
         let failed = |e: io::Error| Failure::cache("giving a finished file its name", &e);
@@ -184,14 +196,13 @@ impl Store {
         let mut items = self.lock();
         if let Some(item) = items.get_mut(from) {
             let bytes = std::mem::take(&mut item.bytes);
-            items.insert(
-                to.to_owned(),
-                Item {
-                    bytes,
-                    used: SystemTime::now(),
-                    pins: 0,
-                },
-            );
+            // Somebody may hold a pin on the new name already.
+            let whole = items.entry(to.to_owned()).or_insert_with(|| Item {
+                bytes: 0,
+                used: SystemTime::now(),
+                pins: 0,
+            });
+            whole.bytes = bytes;
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ const SETTLED: Duration = Duration::from_mins(1);
 const START: Duration = Duration::from_mins(1);
 /// A report comes every second; after so many without one the process hangs.
 const SILENCE: Duration = Duration::from_secs(30);
+/// From the end of its reports to the end of its process, if it dies by itself.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// From SIGTERM to SIGKILL: the engine gives running requests 30 s.
 const FAREWELL: Duration = Duration::from_secs(35);
 
@@ -178,11 +180,14 @@ impl Engines {
         }
     }
 
-    /// Stops engines that nobody has used for a while.
+    /// Stops engines that nobody has used for a while, or whose device is not offered any more.
     pub(super) fn tidy(&self) {
         let idle = self.0.options.idle_engine;
+        let devices = self.0.devices.borrow().clone();
         self.running().retain(|device, running| {
-            let keep = running.users > 0 || running.idle_since.elapsed() < idle;
+            // One that is about to be lent is wanted back at once.
+            let offered = devices.iter().any(|known| known.name == *device && known.offered);
+            let keep = running.users > 0 || (offered && running.idle_since.elapsed() < idle);
             if !keep {
                 tracing::info!(device, "no replica needs the engine any more");
                 running.engine.stop.cancel();
@@ -279,6 +284,11 @@ impl Supervisor {
                 farewell(&mut child).await;
                 return format!("{name} was stopped");
             }
+        };
+        // A process that dies breaks its reports off a moment before its end is known, and its end says more.
+        let ended = match ended {
+            None => tokio::time::timeout(LAST_BREATH, child.wait()).await.ok(),
+            ended => ended,
         };
         let Some(status) = ended else {
             let _ = child.kill().await;

@@ -47,7 +47,7 @@ pub const SELF_TEST: &str = "afterglow.dev/self-test";
 pub struct Wires {
     /// What discovery found.
     pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
-    /// The devices as models may use them.
+    /// The devices as engines may use them.
     pub usable: watch::Sender<Vec<Device>>,
     /// The node's UID, while the node is ours.
     pub node_uid: watch::Sender<Option<String>>,
@@ -166,10 +166,11 @@ impl Offer {
 
         let mut warnings = inventory.warnings.clone();
         let lending = self.step(&gpu_node, &inventory, &mut warnings).await?;
-        let devices = lend::without_lent(&inventory.devices, &lending);
+        let devices = lend::for_placement(&inventory.devices, &lending);
         self.wires.ledger.record(&inventory.devices, &lending);
         // All of them: a replica on a device that may not be used any more is told why.
-        send_if_new(&self.wires.usable, devices.clone());
+        let usable = lend::for_engines(&inventory.devices, &lending);
+        send_if_new(&self.wires.usable, usable);
 
         let facts = status::Facts {
             devices: &devices,

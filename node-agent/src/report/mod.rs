@@ -167,9 +167,10 @@ mod tests {
                 break;
             }
         }
-        let mut health = tonic_health::pb::health_client::HealthClient::connect(address)
-            .await
-            .unwrap();
+        let channel = tonic::transport::Endpoint::from_shared(address)
+            .unwrap()
+            .connect_lazy();
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
         let answer = health
             .check(tonic_health::pb::HealthCheckRequest::default())
             .await

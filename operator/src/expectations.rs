@@ -55,7 +55,7 @@ impl Expectations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::tests::replica;
+    use crate::deployment::fixtures::replica;
 
     #[test]
     fn what_was_made_counts_until_the_watch_shows_it() {

@@ -62,8 +62,8 @@ pub(crate) struct Context {
     pub(crate) planning: Mutex<()>,
     /// Counters.
     pub(crate) metrics: Metrics,
-    /// Kubernetes Events.
-    recorder: Recorder,
+    /// Who publishes Kubernetes Events.
+    reporter: Reporter,
     /// Failures in a row.
     pace: Pace,
 }
@@ -91,7 +91,10 @@ impl Context {
             secondary: None,
         };
         let reference = about.object_ref(&());
-        let publish = self.recorder.publish(&event, &reference);
+        // A recorder of its own: a shared one counts events with the same reason as one and keeps the first one's note, and
+        // what happened where stands in the note. Events come with changes only, so there are few to count.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        let publish = recorder.publish(&event, &reference);
         let object = format!("Event about {} {}", K::kind(&()), about.name_any());
         if let Err(error) = call(&self.metrics, "create", object, publish).await {
             tracing::warn!(%error, "an event was not published");
@@ -104,17 +107,20 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let metrics = Metrics::new();
     let ready = Readiness::default();
     // Boxed: the whole operator is in it.
-    let lead = Box::pin(lead(client, &options, &metrics, &ready, &shutdown));
+    let mut lead = Box::pin(lead(client, &options, &metrics, &ready, &shutdown));
     let Some(address) = options.metrics else {
         lead.await;
         return Ok(());
     };
     let serve = serve::serve(address, metrics.clone(), ready.clone(), shutdown.clone());
     tokio::select! {
-        () = lead => Ok(()),
+        () = &mut lead => Ok(()),
         result = serve => match result {
-            // It ends with the shutdown, a moment before the controllers do; they are cut here only when they are slow to.
-            Ok(()) => Ok(()),
+            // It ends with the shutdown, a moment before the lead is handed on.
+            Ok(()) => {
+                lead.await;
+                Ok(())
+            }
             Err(source) => Err(Error::Serve { address, source }),
         },
     }
@@ -173,7 +179,7 @@ async fn work(client: &Client, options: &Options, metrics: &Metrics, tasks: &mut
         expectations: Expectations::default(),
         planning: Mutex::new(()),
         metrics: metrics.clone(),
-        recorder: Recorder::new(client.clone(), reporter),
+        reporter,
         pace: Pace::default(),
     });
     world.ask_all(&queues);

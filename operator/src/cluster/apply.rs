@@ -57,7 +57,10 @@ pub(crate) async fn apply(
     } = plan;
     let mut first = None;
     let mut fail = |error: Error| {
-        errors.push(error.to_string());
+        // A conflict is no news for anybody: what was seen has changed since, and is judged anew.
+        if !matches!(&error, Error::Call(error) if error.code() == Some(409)) {
+            errors.push(error.to_string());
+        }
         first.get_or_insert(error);
     };
     let mut may_go_on = true;
@@ -84,7 +87,7 @@ pub(crate) async fn apply(
         }
     }
     if is_finished {
-        is_finished = errors.is_empty();
+        is_finished = first.is_none();
         if is_finished && let Err(error) = finalizer(context, &facts.cluster, false).await {
             errors.push(error.to_string());
             first = Some(error.into());

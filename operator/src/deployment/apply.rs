@@ -33,7 +33,10 @@ pub(crate) async fn apply(
     let api: Api<ModelReplica> = Api::namespaced(context.client.clone(), &namespace);
     let mut first = None;
     let mut fail = |error: call::Error| {
-        errors.push(error.to_string());
+        // A conflict is no news for anybody: what was seen has changed since, and is judged anew.
+        if error.code() != Some(409) {
+            errors.push(error.to_string());
+        }
         first.get_or_insert(error);
     };
 
@@ -56,7 +59,7 @@ pub(crate) async fn apply(
             replica.spec.device
         );
         context
-            .tell(&facts.deployment, EventType::Normal, "Removed", "Place", note)
+            .tell(&facts.deployment, EventType::Normal, "Removed", "Remove", note)
             .await;
     }
     let mut made = Vec::new();
@@ -79,7 +82,10 @@ pub(crate) async fn apply(
                 made_because.push(because);
             }
             Err(error) => {
-                context.expectations.forget(&replica);
+                // Without an answer it may have been made: then the watch shows it.
+                if error.code().is_some() {
+                    context.expectations.forget(&replica);
+                }
                 fail(error);
             }
         }

@@ -6,6 +6,8 @@
 mod apply;
 mod check;
 mod failure;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod fleet;
 mod gather;
 mod plan;
@@ -15,7 +17,7 @@ pub(crate) use revision::short_hash;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,12 +7,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::failure::{self, State};
+use super::fixtures::{GI, done, facts, gpu_node, object, ready, saying, turn, with};
 use super::gather::Facts;
 use super::report::status;
-use super::tests::{done, facts, gpu_node, object, ready, saying, turn, with};
 use crate::quantity::bytes;
-
-const GI: u64 = 1 << 30;
 
 /// The API server and the agents of one deployment.
 struct World {

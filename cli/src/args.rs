@@ -76,7 +76,7 @@ pub(crate) struct Pack {
     /// A model's folder (`model.yaml`, `NUMBER/model.onnx`) or a version's (`model.onnx`).
     pub(crate) folder: PathBuf,
     /// The file to write: `.tar`, `.tar.gz` or `.tgz`.
-    #[arg(long = "out", short, value_name = "FILE", value_parser = package_file)]
+    #[arg(long = "out", short = 'o', value_name = "FILE", value_parser = package_file)]
     pub(crate) file: PathBuf,
 }
 

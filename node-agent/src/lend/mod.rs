@@ -61,18 +61,53 @@ impl Ledger {
     }
 }
 
-/// The devices as models may use them: what is lent, or about to be, is not offered.
-pub fn without_lent(devices: &[Device], states: &BTreeMap<String, State>) -> Vec<Device> {
+/// The devices as placement may use them: what is lent, or about to be, is not offered.
+pub fn for_placement(devices: &[Device], states: &BTreeMap<String, State>) -> Vec<Device> {
+    allowed(devices, states, State::offered)
+}
+
+/// The devices as engines may use them: what is about to be lent still serves what it has.
+pub fn for_engines(devices: &[Device], states: &BTreeMap<String, State>) -> Vec<Device> {
+    allowed(devices, states, State::hosts)
+}
+
+fn allowed(devices: &[Device], states: &BTreeMap<String, State>, may: fn(State) -> bool) -> Vec<Device> {
     devices
         .iter()
         .map(|device| {
             let state = states.get(&device.name).copied().unwrap_or_default();
             let mut device = device.clone();
-            if device.offered && !state.offered() {
+            if device.offered && !may(state) {
                 device.offered = false;
                 state.because().clone_into(&mut device.not_offered_because);
             }
             device
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_drains_takes_nothing_new_and_keeps_what_it_has() {
+        let device = Device {
+            name: "gpu-a".into(),
+            offered: true,
+            ..Device::default()
+        };
+        let offered = |state| {
+            let states = BTreeMap::from([("gpu-a".to_owned(), state)]);
+            let devices = [device.clone()];
+            let placement = for_placement(&devices, &states).remove(0);
+            assert_eq!(placement.offered, placement.not_offered_because.is_empty());
+            (placement.offered, for_engines(&devices, &states)[0].offered)
+        };
+        assert_eq!(offered(State::Serving), (true, true));
+        assert_eq!(offered(State::Draining), (false, true));
+        for state in [State::Lendable, State::Lent, State::Reclaiming] {
+            assert_eq!(offered(state), (false, false), "{state:?}");
+        }
+    }
 }

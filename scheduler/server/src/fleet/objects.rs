@@ -18,7 +18,10 @@ pub fn from_objects(
     nodes: &[impl Borrow<GpuNode>],
     deployments: &[impl Borrow<ModelDeployment>],
 ) -> Fleet {
-    let mut fleet = Fleet::default();
+    let mut fleet = Fleet {
+        known: true,
+        ..Fleet::default()
+    };
     let mut devices: BTreeMap<(String, String), &Device> = BTreeMap::new();
     for node in nodes.iter().map(Borrow::borrow) {
         let Some(status) = node.status.as_ref().filter(|_| node.spec.cluster == cluster) else {

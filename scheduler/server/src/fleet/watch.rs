@@ -20,8 +20,9 @@ const WATCH_SECONDS: u32 = 25;
 /// Changes come in bursts; one view for all of a burst.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Watches for ever. Returns once the first view is complete: a scheduler that knows half of the fleet would answer 404.
-pub async fn watch(client: Client, cluster: String) -> anyhow::Result<watch::Receiver<Arc<Fleet>>> {
+/// Watches for ever; ends only if nobody listens any more. The first view that is told is complete: a scheduler that knows half
+/// of the fleet would answer 404.
+pub async fn watch(client: Client, cluster: String, sender: watch::Sender<Arc<Fleet>>) -> anyhow::Result<()> {
     let changed = Arc::new(Notify::new());
     let replicas: Store<ModelReplica> = follow(Api::all(client.clone()), &changed);
     let nodes: Store<GpuNode> = follow(Api::all(client.clone()), &changed);
@@ -37,30 +38,26 @@ pub async fn watch(client: Client, cluster: String) -> anyhow::Result<watch::Rec
             &deployments.state(),
         ))
     };
-    let (sender, receiver) = watch::channel(view());
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                () = sender.closed() => return,
-                () = changed.notified() => {}
+    loop {
+        let new = view();
+        sender.send_if_modified(|old| {
+            let differs = *old != new;
+            if differs {
+                tracing::info!(
+                    replicas = new.replicas().count(),
+                    nodes = new.load.len(),
+                    "fleet changed"
+                );
+                *old = new;
             }
-            tokio::time::sleep(SETTLE).await;
-            let new = view();
-            sender.send_if_modified(|old| {
-                let differs = *old != new;
-                if differs {
-                    tracing::info!(
-                        replicas = new.replicas().count(),
-                        nodes = new.load.len(),
-                        "fleet changed"
-                    );
-                    *old = new;
-                }
-                differs
-            });
+            differs
+        });
+        tokio::select! {
+            () = sender.closed() => return Ok(()),
+            () = changed.notified() => {}
         }
-    });
-    Ok(receiver)
+        tokio::time::sleep(SETTLE).await;
+    }
 }
 
 /// A store that follows all objects of a kind.

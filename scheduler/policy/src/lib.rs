@@ -8,3 +8,5 @@ pub mod batch;
 pub mod pick;
 pub mod place;
 pub mod rollout;
+#[cfg(test)]
+mod simulation;

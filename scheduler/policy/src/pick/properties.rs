@@ -110,7 +110,9 @@ proptest! {
     fn a_session_moves_only_when_its_replica_is_gone_or_over_the_bound(
         candidates in candidates(), key in any::<u32>(), loads in prop::collection::vec(0..40_u32, 8), gone in 0..8_usize,
     ) {
-        prop_assume!(candidates.len() > 2);
+        if candidates.len() < 3 {
+            return Ok(());
+        }
         let mut idle = candidates;
         for candidate in &mut idle {
             candidate.waiting = 0;
@@ -138,7 +140,9 @@ proptest! {
 
     #[test]
     fn a_new_replica_takes_sessions_only_for_itself(candidates in candidates(), key in any::<u32>()) {
-        prop_assume!(candidates.len() > 1);
+        if candidates.len() < 2 {
+            return Ok(());
+        }
         let mut idle = candidates;
         for candidate in &mut idle {
             candidate.waiting = 0;

@@ -341,7 +341,9 @@ async fn a_load_stream_tells_of_every_change_and_never_falls_silent() {
 fn a_probe_says_for_programs_why_a_model_may_not_be_served_and_keeps_what_passed() {
     let repository = Repository::new()
         .with("abs", 1, &unary("Abs"))
-        .with("broken", 1, b"no model");
+        .with("broken", 1, b"no model")
+        .with("typo", 1, &unary("Abs"))
+        .settings("typo", "batchng: {}");
     let cache = tempfile::tempdir().unwrap();
     let probe = |name: &str| -> serde_json::Value {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_afterglow-engine"))
@@ -366,6 +368,9 @@ fn a_probe_says_for_programs_why_a_model_may_not_be_served_and_keeps_what_passed
         (&broken["verdict"], &broken["reasonCode"]),
         (&json!("failed"), &json!("invalid"))
     );
+    let typo = probe("typo");
+    assert_eq!(typo["reasonCode"], "invalid");
+    assert!(typo["reason"].as_str().unwrap().contains("batchng"), "{typo}");
     let first = probe("abs");
     assert_eq!(first["verdict"], "passed");
     assert!(first.get("reasonCode").is_none());

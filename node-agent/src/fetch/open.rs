@@ -184,19 +184,7 @@ impl Opener {
         })?;
         let path = object_store::path::Path::parse(key)
             .map_err(|e| Failure::invalid(format!("`{name}`: the key is no object's name: {e}")))?;
-        let options = GetOptions {
-            range: (from > 0).then_some(GetRange::Offset(from)),
-            if_match: version.filter(|_| from > 0).map(str::to_owned),
-            ..GetOptions::default()
-        };
-        let got = match store.get_opts(&path, options).await {
-            // Another version lies there now: from the start.
-            Err(object_store::Error::Precondition { .. }) => {
-                store.get_opts(&path, GetOptions::default()).await
-            }
-            got => got,
-        };
-        let got = got.map_err(|error| {
+        let sort = |error: object_store::Error| {
             use object_store::Error as E;
             let where_ = self.store.endpoint.as_deref().unwrap_or("Amazon S3");
             match error {
@@ -211,7 +199,32 @@ impl Opener {
                     chain(&error)
                 )),
             }
-        })?;
+        };
+        let mut from = from;
+        if from > 0 {
+            let head = GetOptions {
+                head: true,
+                ..GetOptions::default()
+            };
+            let now = store.get_opts(&path, head).await.map_err(sort)?.meta;
+            if version.is_some_and(|had| now.e_tag.as_deref() != Some(had)) || from > now.size {
+                // Another version lies there now.
+                from = 0;
+            } else if from == now.size {
+                // There is nothing left to ask for, and asking would be an error.
+                return Ok(Opened {
+                    offset: from,
+                    total: Some(from),
+                    version: now.e_tag,
+                    bytes: futures::stream::empty().boxed(),
+                });
+            }
+        }
+        let options = GetOptions {
+            range: (from > 0).then_some(GetRange::Offset(from)),
+            ..GetOptions::default()
+        };
+        let got = store.get_opts(&path, options).await.map_err(sort)?;
         Ok(Opened {
             offset: got.range.start,
             total: Some(got.meta.size),

@@ -131,7 +131,7 @@ impl Store {
                 super::Retry::Slowly,
                 format!(
                     "the model has {bytes} bytes or more, the node's model cache may hold {budget} in all; give the agents \
-                     more (spec.agent.cacheSize of the InferenceCluster)"
+                     more (spec.agent.cache.size of the InferenceCluster)"
                 ),
             ));
         }
@@ -160,7 +160,7 @@ impl Store {
                         super::Retry::Soon,
                         format!(
                             "the node's model cache holds {budget} bytes, models in use take {others}, and this one needs \
-                             {bytes}; give the agents more (spec.agent.cacheSize of the InferenceCluster) or remove a model"
+                             {bytes}; give the agents more (spec.agent.cache.size of the InferenceCluster) or remove a model"
                         ),
                     ));
                 };

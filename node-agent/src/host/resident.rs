@@ -69,6 +69,8 @@ impl Resident {
         Self {
             name: engine_name(&key),
             devices: shared.devices.clone(),
+            // What an agent before us measured stands until we have.
+            profile: replica.status.as_ref().and_then(|status| status.profile.clone()),
             last: replica.status.clone().unwrap_or_default(),
             shared,
             key,
@@ -76,7 +78,6 @@ impl Resident {
             deleted,
             tree: None,
             settings: String::new(),
-            profile: None,
             using: None,
             up: None,
         }

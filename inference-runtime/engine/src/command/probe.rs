@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::Output;
 use super::telemetry::{self, LogFormat};
-use crate::probe::{self, Profiles, Trial, Verdict};
+use crate::probe::{self, ModelProfile, Profiles, ReasonCode, Trial, Verdict};
 use crate::repository::{self, PlacementRule, Settings};
 use crate::session::{Device, DeviceChoice, Runtime};
 
@@ -54,7 +54,10 @@ impl Probe {
         } = find(&self.model)?;
         let settings = match (&self.settings, folder) {
             (Some(json), _) => serde_json::from_str(json).context("--settings")?,
-            (None, Some(folder)) => Settings::read(&folder).map_err(anyhow::Error::msg)?,
+            (None, Some(folder)) => match Settings::read(&folder) {
+                Ok(settings) => settings,
+                Err(reason) => return self.answer(&self.refused(reason)),
+            },
             (None, None) => Settings::default(),
         };
         let runtime = Runtime::load()?;
@@ -84,9 +87,24 @@ impl Probe {
             }
             profile
         });
+        self.answer(&profile)
+    }
+
+    /// Settings that cannot be read are a model that may not be served.
+    fn refused(&self, reason: String) -> ModelProfile {
+        ModelProfile {
+            model: self.model.display().to_string(),
+            engine: env!("CARGO_PKG_VERSION").to_owned(),
+            reason,
+            reason_code: Some(ReasonCode::Invalid),
+            ..ModelProfile::default()
+        }
+    }
+
+    fn answer(&self, profile: &ModelProfile) -> Result<ExitCode> {
         let text = match self.output {
-            Output::Json => serde_json::to_string_pretty(&profile)? + "\n",
-            Output::Table => probe::table(&profile),
+            Output::Json => serde_json::to_string_pretty(profile)? + "\n",
+            Output::Table => probe::table(profile),
         };
         anstream::stdout().write_all(text.as_bytes())?;
         Ok(match profile.verdict {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use afterglow_crds::{GpuNode, InferenceCluster, ModelDeployment, ModelReplica};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt};
 
 use crate::liveness::Judgement;
 use crate::operator::Context;
@@ -156,6 +156,16 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         nodes,
         judgement: context.liveness.now(),
     }
+}
+
+/// Whether a deployment's namespace is being deleted.
+pub(crate) fn namespace_is_leaving(context: &Context, deployment: &ModelDeployment) -> bool {
+    let namespace = deployment.namespace().unwrap_or_default();
+    context
+        .world
+        .namespaces
+        .get(&ObjectRef::new(&namespace))
+        .is_some_and(|namespace| namespace.meta().deletion_timestamp.is_some())
 }
 
 /// By uid: a deployment that was deleted and made again under its old name does not inherit.

@@ -79,6 +79,10 @@ pub(crate) async fn reconcile(
         // Its replicas go with it: they are owned. What holds them back is the agents', or `sweep`'s.
         return Ok(Action::await_change());
     }
+    if gather::namespace_is_leaving(&context, deployment) {
+        // Nothing new may be made there, and what is there goes with it.
+        return Ok(Action::await_change());
+    }
     let (facts, plan) = {
         // Two plans made side by side would give the same memory away twice.
         let _one_at_a_time = context

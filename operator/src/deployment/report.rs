@@ -282,6 +282,9 @@ fn ready(view: &View<'_>) -> condition::State {
     }
     if let Some(unplaced) = &plan.unplaced {
         let mut text = format!("{message}. {unplaced}.");
+        if let Some(memory) = &spec.requirements.memory {
+            text = format!("{text} spec.requirements.memory is {}.", memory.0);
+        }
         if old > 0 && spec.rollout.max_unavailable == 0 {
             text = format!(
                 "{text} To let the new revision take an old one's place, set spec.rollout.maxUnavailable to 1."

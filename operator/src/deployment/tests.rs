@@ -98,6 +98,15 @@ fn memory_is_what_was_measured_where_that_is_more_than_what_was_asked() {
 }
 
 #[test]
+fn a_wish_for_too_much_memory_is_told_in_its_own_words() {
+    let spec = json!({ "requirements": { "memory": "10Ti" } });
+    let facts = facts(spec, vec![gpu_node("a", &[8 * GI])]);
+    let words = said(&facts, READY);
+    assert!(words.contains("too little free memory"), "{words}");
+    assert!(words.contains("spec.requirements.memory is 10Ti."), "{words}");
+}
+
+#[test]
 fn memory_of_a_replica_that_is_being_deleted_is_not_given_away() {
     let mut leaving = ready(replica("other-1-x", 1, "a", "gpu-0"));
     leaving.spec.memory.0 = "7Gi".to_owned();

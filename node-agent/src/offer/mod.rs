@@ -123,6 +123,8 @@ async fn watch_gpu_node(client: Client, node: String, touched: Arc<Notify>) {
     let mut events = pin!(watcher(Api::<GpuNode>::all(client), config).default_backoff());
     while let Some(event) = events.next().await {
         match event {
+            // The start of a list, also of one that will fail: nothing is known yet.
+            Ok(watcher::Event::Init) => {}
             Ok(_) => touched.notify_one(),
             Err(error) => tracing::debug!(%error, "watching GpuNode {node}"),
         }
@@ -154,8 +156,9 @@ impl Offer {
         let gpu_node = match self.publisher.claim(&node).await? {
             Owner::Ours(gpu_node) => *gpu_node,
             Owner::NotOurs(why) => {
-                tracing::error!("{why}");
-                self.not_ready(&why);
+                if self.not_ready(&why) {
+                    tracing::error!("{why}");
+                }
                 self.wires.node_uid.send_replace(None);
                 send_if_new(&self.wires.usable, Vec::new());
                 return Ok(IDLE);
@@ -207,8 +210,9 @@ impl Offer {
         Ok(wait)
     }
 
-    fn not_ready(&self, why: &str) {
-        send_if_new(&self.wires.ready, Err(why.to_owned()));
+    /// Whether that is news.
+    fn not_ready(&self, why: &str) -> bool {
+        send_if_new(&self.wires.ready, Err(why.to_owned()))
     }
 
     fn heed_test_request(&mut self, gpu_node: &GpuNode) {
@@ -296,14 +300,14 @@ impl Offer {
     }
 }
 
-fn send_if_new<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+fn send_if_new<T: PartialEq>(sender: &watch::Sender<T>, value: T) -> bool {
     sender.send_if_modified(|last| {
         let news = *last != value;
         if news {
             *last = value;
         }
         news
-    });
+    })
 }
 
 /// What people should hear: a device that failed its test, was withdrawn, or is back.

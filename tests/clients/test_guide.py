@@ -43,7 +43,7 @@ def test_the_quickstarts_shell_commands_run(server: Server) -> None:
 
 
 def test_every_documented_setting_is_accepted(tmp_path: Path) -> None:
-    (settings,) = [block for block in blocks("models.md", "yaml") if block.startswith("task:")]
+    (settings,) = [block for block in blocks("models.md", "yaml") if "\nversionPolicy:" in block]
     model = tmp_path / "models/documented"
     shutil.copytree(quickstart_model.FOLDER, model / "1")
     (model / "model.yaml").write_text(settings)

@@ -39,10 +39,10 @@ pub struct Run {
     /// DNS domain of the Kubernetes cluster.
     #[arg(long, env = "AFTERGLOW_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// ClusterRole that the agents are bound to.
+    /// `ClusterRole` that the agents are bound to.
     #[arg(long, env = "AFTERGLOW_AGENT_ROLE", default_value = "afterglow-agent")]
     pub agent_role: String,
-    /// ClusterRole that the schedulers are bound to.
+    /// `ClusterRole` that the schedulers are bound to.
     #[arg(long, env = "AFTERGLOW_SCHEDULER_ROLE", default_value = "afterglow-scheduler")]
     pub scheduler_role: String,
     /// File with an `InferenceCluster` in JSON that is applied at the start: the one that comes with the installation.
@@ -92,9 +92,9 @@ pub struct Options {
     pub image_pull_policy: PullPolicy,
     /// DNS domain of the Kubernetes cluster.
     pub cluster_domain: String,
-    /// ClusterRole that the agents are bound to.
+    /// `ClusterRole` that the agents are bound to.
     pub agent_role: String,
-    /// ClusterRole that the schedulers are bound to.
+    /// `ClusterRole` that the schedulers are bound to.
     pub scheduler_role: String,
     /// File with an `InferenceCluster` that is applied at the start.
     pub cluster_file: Option<PathBuf>,

@@ -64,7 +64,7 @@ mod tests {
         expectations.expect(std::slice::from_ref(&made));
         let mut seen = vec![];
         expectations.complete(&mut seen);
-        assert_eq!(seen, [made.clone()], "not shown yet");
+        assert_eq!(seen, std::slice::from_ref(&made), "not shown yet");
 
         let mut seen = vec![made.clone()];
         expectations.complete(&mut seen);

@@ -153,7 +153,7 @@ fn farewell(facts: &Facts) -> Plan<Wanted> {
         return plan;
     }
     if !facts.gpu_nodes.is_empty() {
-        plan.forget = facts.gpu_nodes.clone();
+        plan.forget.clone_from(&facts.gpu_nodes);
         plan.waits_for = Some(format!("{} GpuNodes to be gone", facts.gpu_nodes.len()));
         return plan;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use afterglow_crds::InferenceCluster;
 use afterglow_crds::condition::{self, READY};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
@@ -276,7 +276,7 @@ fn a_node_that_no_agent_is_meant_for_is_forgotten_once_its_agent_is_silent() {
         plan(facts, &options())
             .forget
             .iter()
-            .map(|node| node.name_any())
+            .map(ResourceExt::name_any)
             .collect()
     };
     assert_eq!(forgotten(&facts), ["unlabelled", "gone"]);
@@ -312,16 +312,17 @@ fn said(facts: &Facts, plan: &Plan<Applied>) -> String {
         "afterglow-system",
         Timestamp::UNIX_EPOCH,
     );
-    status
+    let lines: Vec<String> = status
         .conditions
         .iter()
         .map(|condition| {
             format!(
-                "{}={} {}: {}\n",
+                "{}={} {}: {}",
                 condition.type_, condition.status, condition.reason, condition.message
             )
         })
-        .collect()
+        .collect();
+    lines.join("\n")
 }
 
 #[test]
@@ -344,7 +345,7 @@ fn the_status_counts_and_says_what_to_do() {
         words,
         "Ready=True Ready: 1 of 1 nodes offer 2 devices; 2 of 2 schedulers answer.\n\
          Progressing=False Complete: Agents and schedulers are as the spec says.\n\
-         Degraded=False AsWished: Nothing is worse than wished.\n"
+         Degraded=False AsWished: Nothing is worse than wished."
     );
     let now = Timestamp::UNIX_EPOCH;
     let report = |facts: &Facts, now| status(facts, &applied(&[]), &check(facts), "afterglow-system", now);

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use afterglow_crds::{GpuNode, ModelReplica, labels};
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::check::check;
@@ -88,7 +88,7 @@ pub(super) fn facts(spec: Value, nodes: Vec<GpuNode>) -> Facts {
     if let (Value::Object(whole), Value::Object(spec)) = (&mut whole, spec) {
         whole.extend(spec);
     }
-    let names: Vec<String> = nodes.iter().map(|node| node.name_any()).collect();
+    let names: Vec<String> = nodes.iter().map(ResourceExt::name_any).collect();
     Facts {
         deployment: object(json!({
             "apiVersion": "afterglow.dev/v1alpha1",
@@ -123,7 +123,7 @@ pub(super) fn facts(spec: Value, nodes: Vec<GpuNode>) -> Facts {
 }
 
 pub(super) fn with(mut facts: Facts, replicas: Vec<ModelReplica>) -> Facts {
-    facts.taken_names = replicas.iter().map(|replica| replica.name_any()).collect();
+    facts.taken_names = replicas.iter().map(ResourceExt::name_any).collect();
     facts.all = replicas.clone();
     facts.own = replicas;
     facts

@@ -344,7 +344,9 @@ fn degraded(view: &View<'_>, ready: &condition::State, late: Option<i64>) -> con
             ),
         );
     }
-    if matches!(ready.reason.as_str(), "ReplicaFailed" | "ApplyFailed") {
+    // Some serve, the rest find no place; while none serve, `Ready` says all there is to say.
+    let is_short = ready.reason == "NoDeviceFits" && (1..view.plan.target as usize).contains(&view.ready);
+    if is_short || matches!(ready.reason.as_str(), "ReplicaFailed" | "ApplyFailed") {
         return condition::State::new(DEGRADED, true, ready.reason.clone(), ready.message.clone());
     }
     condition::State::new(DEGRADED, false, "AsWished", "Nothing is worse than wished.")

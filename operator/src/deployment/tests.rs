@@ -5,7 +5,7 @@ use std::sync::Arc;
 use afterglow_crds::condition::{self, DEGRADED, PROGRESSING, READY};
 use afterglow_crds::{ModelDeployment, labels};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::check::check;
@@ -95,6 +95,32 @@ fn memory_is_what_was_measured_where_that_is_more_than_what_was_asked() {
     assert_eq!(turn(&facts).create[0].spec.memory.0, "2Gi");
     facts.all.push(measured);
     assert_eq!(turn(&facts).create[0].spec.memory.0, "3Gi");
+}
+
+#[test]
+fn fewer_than_wished_is_degraded_and_none_at_all_is_not_ready() {
+    let nodes = || vec![gpu_node("a", &[8 * GI])];
+    let some = with(
+        facts(json!({ "replicas": 2 }), nodes()),
+        vec![ready(replica("bert-1-x", 1, "a", "gpu-0"))],
+    );
+    let some = settled(some, 1);
+    assert!(
+        said(&some, READY).starts_with("False NoDeviceFits: 1 of 2"),
+        "{}",
+        said(&some, READY)
+    );
+    assert!(
+        said(&some, DEGRADED).starts_with("True NoDeviceFits"),
+        "{}",
+        said(&some, DEGRADED)
+    );
+    let none = facts(json!({ "requirements": { "memory": "10Gi" } }), nodes());
+    assert!(
+        said(&none, DEGRADED).starts_with("False AsWished"),
+        "{}",
+        said(&none, DEGRADED)
+    );
 }
 
 #[test]
@@ -236,11 +262,7 @@ fn a_device_that_fails_is_left_for_another_and_not_tried_twice() {
     );
 
     let served = with(one, vec![failed, ready(replica("bert-1-y", 1, "b", "gpu-0"))]);
-    let deleted: Vec<String> = turn(&served)
-        .delete
-        .iter()
-        .map(|replica| replica.name_any())
-        .collect();
+    let deleted: Vec<String> = turn(&served).delete.iter().map(ResourceExt::name_any).collect();
     assert_eq!(deleted, ["bert-1-x"], "another serves: the record goes");
 }
 
@@ -279,7 +301,6 @@ fn a_device_that_is_to_be_lent_is_emptied_even_where_no_other_can_take_over() {
     );
     alone.gpu_nodes[0].spec.lend = vec!["gpu-0".to_owned()];
     assert_eq!(turn(&alone).delete.len(), 1);
-
     let mut two = alone.clone();
     two.gpu_nodes.push(gpu_node("b", &[8 * GI]));
     two.nodes.insert("b".to_owned(), Machine::default());

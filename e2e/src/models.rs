@@ -80,7 +80,7 @@ impl Models {
         let package = self.folder.join(format!("{name}.tar"));
         let afterglow = tools.root.join("target/release/afterglow");
         let mut pack = command(&[&afterglow.to_string_lossy(), "pack", &to]);
-        pack.arg("-o").arg(&package);
+        pack.arg("--out").arg(&package);
         let said = read(pack).with_context(|| format!("pack {name}"))?;
         let bytes = fs::read(&package).with_context(|| format!("read {}", package.display()))?;
         let digest = format!("sha256:{:x}", Sha256::digest(&bytes));

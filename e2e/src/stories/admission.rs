@@ -68,7 +68,7 @@ pub(super) async fn every_object_is_admitted_at_its_security_level(world: &mut W
             )
             .with_context(|| format!("{deployment} at the level restricted"))?;
     }
-    world.kubectl(&["delete", "namespace", "restricted", "--wait=false"])?;
+    world.kubectl(&["delete", "namespace", "restricted", "--timeout=60s"])?;
     Ok(())
 }
 

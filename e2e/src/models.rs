@@ -14,9 +14,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
 
 use crate::command::{command, output, read};
 use crate::tools::Tools;
+
+/// Where the file server is, on the bridge.
+const PORT: u16 = 8642;
 
 /// Packages by name, and where they are served.
 #[derive(Debug)]
@@ -94,9 +98,13 @@ impl Models {
 
     /// Serves the packages at an address that pods reach.
     pub async fn serve(&mut self, host: IpAddr) -> Result<()> {
-        let listener = tokio::net::TcpListener::bind((host, 0))
-            .await
-            .with_context(|| format!("listen on {host} for pods that fetch models"))?;
+        // The same address each time, if it is free: another one is another source, and so another revision.
+        let listener = match TcpListener::bind((host, PORT)).await {
+            Ok(listener) => listener,
+            Err(_) => TcpListener::bind((host, 0))
+                .await
+                .with_context(|| format!("listen on {host} for pods that fetch models"))?,
+        };
         self.address = Some(listener.local_addr().context("read the address listened on")?);
         let router = Router::new()
             .route("/{name}", get(file))

@@ -67,6 +67,7 @@ impl Web {
         (web, format!("http://{address}"))
     }
 
+    #[expect(clippy::unused_async, reason = "a handler is asynchronous, whatever it does")]
     async fn file(State(web): State<Arc<Self>>, headers: HeaderMap) -> Response {
         web.gets.fetch_add(1, Ordering::Relaxed);
         let total = web.content.len() as u64;
@@ -349,7 +350,7 @@ fn unpacked(package: &[u8]) -> (tempfile::TempDir, Result<u64, Failure>) {
     let outcome = unpack::unpack(
         &root.path().join("blob"),
         "m",
-        &root.path().join("out/deeper").parent().unwrap().to_owned(),
+        &root.path().join("out"),
         |_| Ok(()),
     );
     (root, outcome)

@@ -17,6 +17,7 @@ mod pick;
 mod refusal;
 mod send;
 mod serve;
+mod sessions;
 mod snapshot;
 
 pub use config::{Config, Limits, watch_file};

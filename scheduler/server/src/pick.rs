@@ -13,10 +13,17 @@ pub(crate) struct Picked {
 }
 
 /// One of the choices that has not refused this request yet.
-pub(crate) fn pick(choices: &[Choice], call: &Call, excluded: &[String], strategy: Wished) -> Option<Picked> {
+pub(crate) fn pick(
+    choices: &[Choice],
+    call: &Call,
+    home: Option<String>,
+    excluded: &[String],
+    strategy: Wished,
+) -> Option<Picked> {
     let request = Request {
         bytes: call.bytes,
         session: call.session.clone(),
+        home,
         excluded: excluded.to_vec(),
     };
     let strategy = match strategy {

@@ -26,6 +26,7 @@ use crate::fleet::Fleet;
 use crate::load::{self, Table};
 use crate::metrics::Metrics;
 use crate::send::{Budget, Scheduler};
+use crate::sessions::Sessions;
 
 /// Connections that one door holds open at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
@@ -96,6 +97,7 @@ pub async fn serve(
         config,
         fleet: fleet.clone(),
         table: Arc::new(Table::default()),
+        sessions: Sessions::default(),
         admission: Admission::new(limits),
         budget: Budget::default(),
         metrics: Metrics::new().context("making the metrics")?,

@@ -92,7 +92,33 @@ impl Models {
             return Err(Error::not_found(fault));
         }
         let model = self.folder.model(name).ok_or_else(|| unknown(name, None))?;
+        self.forget_gone();
         self.load_folder(model, config).await
+    }
+
+    /// Drops models that nobody serves and whose folder is gone: an engine that lives for months must not remember each.
+    fn forget_gone(&self) {
+        let gone: Vec<String> = {
+            let table = self.read();
+            let idle = table.iter().filter(|(_, entry)| entry.idle());
+            idle.map(|(name, _)| name.clone())
+                .filter(|name| self.folder.model(name).is_none())
+                .collect()
+        };
+        if gone.is_empty() {
+            return;
+        }
+        let mut table = self.write();
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in gone {
+            // Somebody may be at work on it since.
+            if control.get(&name).is_none_or(|lock| Arc::strong_count(lock) == 1)
+                && table.get(&name).is_some_and(Entry::idle)
+            {
+                table.remove(&name);
+                control.remove(&name);
+            }
+        }
     }
 
     async fn load_folder(&self, model: ModelFolder, config: Option<&Value>) -> Result<()> {
@@ -349,7 +375,11 @@ impl Models {
                 reason: reason.to_owned(),
             });
         };
+        let there = |name: &str| on_disk.iter().any(|model| model.name == name);
         for (name, entry) in table.iter() {
+            if entry.idle() && !there(name) {
+                continue;
+            }
             for (version, slot) in &entry.versions {
                 line(name, version.to_string(), slot.state, &slot.reason);
             }
@@ -365,6 +395,14 @@ impl Models {
         // Stable: versions stay in their order.
         index.sort_by(|a, b| a.name.cmp(&b.name));
         index
+    }
+}
+
+impl Entry {
+    /// Nothing of it serves or is about to.
+    fn idle(&self) -> bool {
+        let idle = |slot: &Slot| slot.served.is_none() && slot.state == ModelState::Unavailable;
+        self.versions.values().all(idle)
     }
 }
 

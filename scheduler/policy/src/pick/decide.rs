@@ -41,7 +41,7 @@ pub fn pick(candidates: &[Candidate], request: &Request, strategy: Strategy, ran
         return Some(Pick { index, because });
     }
     if let Some(session) = &request.session {
-        return sticky::pick(&able, session);
+        return sticky::pick(&able, session, request.home.as_deref());
     }
     let those: Vec<&Candidate> = able.iter().map(|(_, candidate)| *candidate).collect();
     let best = match strategy {

@@ -45,6 +45,9 @@ pub struct Request {
     pub bytes: u64,
     /// Requests with the same key go to the same replica while that is there and not overloaded.
     pub session: Option<String>,
+    /// The replica that answered the session last, where that is known: the session stays there even if a replica has come
+    /// since that its key would choose.
+    pub home: Option<String>,
     /// Replicas that have already refused this request.
     pub excluded: Vec<String>,
 }

@@ -153,4 +153,29 @@ proptest! {
         let after = pick(&idle, &session(key), How::Adaptive, 0).unwrap();
         prop_assert!(after.index == before.index || after.index == idle.len() - 1);
     }
+
+    #[test]
+    fn a_session_with_a_home_stays_there_when_a_replica_comes(
+        candidates in candidates(), key in any::<u32>(), home in any::<prop::sample::Index>(),
+    ) {
+        if candidates.len() < 2 {
+            return Ok(());
+        }
+        let mut idle = candidates;
+        for candidate in &mut idle {
+            candidate.waiting = 0;
+            candidate.running = 0;
+        }
+        let home = home.index(idle.len());
+        let request = Request { home: Some(idle[home].id.clone()), ..session(key) };
+        idle.push(Candidate { id: "team/model-1-new".to_owned(), ..idle[0].clone() });
+        let stays = pick(&idle, &request, How::Adaptive, 0).unwrap();
+        prop_assert_eq!((stays.index, stays.because), (home, Because::Session));
+
+        // Over the bound it has to move, and without its home it goes where its key says.
+        idle[home].waiting = 100;
+        let moved = pick(&idle, &request, How::Adaptive, 0).unwrap();
+        prop_assert_ne!(moved.index, home);
+        prop_assert_eq!(moved.because, Because::SessionOverflow);
+    }
 }

@@ -1,7 +1,8 @@
 //! Sessions: the same key goes to the same replica, without anybody remembering anything.
 //!
 //! Rendezvous hashing: each replica gets a number from the key and its own name, the highest wins. When a replica goes, only
-//! its keys move; when one comes, only the keys that it wins move, and only to it. Schedulers agree without talking.
+//! its keys move. Schedulers agree without talking. When one comes it wins some keys; who remembers where a session was
+//! (`home`) leaves it there, so that a session moves only when its replica is gone or has too much to do.
 //!
 //! A bound keeps one loud session, or an unlucky spread, from drowning a replica: one that has more than 1.25 times the mean
 //! load, plus one request, is passed over, and the next in the key's own order answers.
@@ -9,10 +10,13 @@
 use super::{Because, Candidate, Pick};
 
 /// The replica of a session, or the next in the session's order that is within the bound.
-pub(super) fn pick(candidates: &[(usize, &Candidate)], session: &str) -> Option<Pick> {
-    let mut order: Vec<(u64, usize, &Candidate)> = candidates
+pub(super) fn pick(candidates: &[(usize, &Candidate)], session: &str, home: Option<&str>) -> Option<Pick> {
+    let mut order: Vec<((bool, u64), usize, &Candidate)> = candidates
         .iter()
-        .map(|(index, candidate)| (weight(session, &candidate.id), *index, *candidate))
+        .map(|(index, candidate)| {
+            let at_home = home == Some(candidate.id.as_str());
+            ((at_home, weight(session, &candidate.id)), *index, *candidate)
+        })
         .collect();
     // Equal weights are next to impossible; the name decides, so that the order of the list does not.
     order.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.2.id.cmp(&right.2.id)));

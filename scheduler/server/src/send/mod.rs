@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::namespace::{self, Place};
 use crate::pick::{Picked, pick};
 use crate::refusal::Refusal;
+use crate::sessions::Sessions;
 use crate::snapshot::{Call, snapshot};
 
 pub(crate) use budget::Budget;
@@ -37,6 +38,7 @@ pub(crate) struct Scheduler {
     pub(crate) config: watch::Receiver<Config>,
     pub(crate) fleet: watch::Receiver<Arc<Fleet>>,
     pub(crate) table: Arc<Table>,
+    pub(crate) sessions: Sessions,
     pub(crate) admission: Admission,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
@@ -103,7 +105,7 @@ impl Scheduler {
             let choices = snapshot(&self.view(), &self.table, call, Instant::now());
             let strategy = self.config.borrow().strategy;
             let picked = match choices {
-                Ok(choices) => pick(&choices, call, &excluded, strategy),
+                Ok(choices) => pick(&choices, call, self.sessions.home(call), &excluded, strategy),
                 // The first word decides; later ones only say that there is nobody left to ask.
                 Err(refusal) if last.is_none() => return Err(refusal),
                 Err(_) => None,
@@ -126,6 +128,7 @@ impl Scheduler {
             };
             self.observe(&picked.choice, &outcome);
             if let Outcome::Answered(answer) = outcome {
+                self.sessions.remember(call, &replica.id);
                 return Ok(sent(picked, answer, flight));
             }
             excluded.push(replica.id.clone());

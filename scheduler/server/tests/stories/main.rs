@@ -1,4 +1,8 @@
 //! The scheduler as clients meet it, with small upstreams in the engines' place that say what they were asked.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, where a panic is the complaint"
+)]
 
 mod grpc;
 mod lifecycle;

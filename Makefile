@@ -12,7 +12,7 @@ PACKAGE := examples/quickstart/all-minilm-l6-v2.tar
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build model test test-rust test-python wheel operators bench gates generate images manifests chart \
+.PHONY: help run build model test test-rust test-python wheel operators bench gates generate programs images manifests chart \
 	cluster cluster-down e2e check fmt lint tidy deny clean
 
 help: ## list the commands
@@ -57,8 +57,10 @@ gates: ## compile every kernel with the RX 580's driver (no card needed; as root
 generate: ## write the generated code anew
 	cargo run --release --locked -p xtask -- generate
 
-images: setup-images setup-run build ## build the container images into target/images
-	cargo build --release --locked -p afterglow-operator -p afterglow-agent -p afterglow-scheduler
+programs: ## build every program; all at once, so that they share what they are built from
+	cargo build --release --locked --workspace --bins
+
+images: setup-images setup-run build programs ## build the container images into target/images
 	images/build.sh $(IMAGES)
 
 manifests: setup-e2e setup-test ## render what follows from the kinds and the chart: manifests/, its tables and schemas
@@ -68,15 +70,13 @@ chart: setup-e2e setup-test ## lint the Helm chart, validate what it renders, ho
 	$(PYTHON) -m pytest -q tests/chart
 
 cluster: setup-e2e images $(MODEL) ## start a Kubernetes cluster of three nodes on this machine, with a model served (as root)
-	cargo build --release --locked -p afterglow-e2e
 	target/release/afterglow-e2e up --install
 
-cluster-down: ## remove that cluster and everything that was made for it
-	cargo run --release --locked -p afterglow-e2e -- down
+cluster-down: programs ## remove that cluster and everything that was made for it
+	target/release/afterglow-e2e down
 
 e2e: setup-e2e images $(MODEL) ## run the stories on a fresh cluster (as root; ONLY="words of a story")
 	images/build.sh agent-polaris-shim
-	cargo build --release --locked -p afterglow-e2e
 	target/release/afterglow-e2e run $(if $(ONLY),--only "$(ONLY)")
 
 check: fmt lint tidy deny ## formatting, lints, house rules, licences

@@ -347,12 +347,9 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn unpacked(package: &[u8]) -> (tempfile::TempDir, Result<u64, Failure>) {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("blob"), package).unwrap();
-    let outcome = unpack::unpack(
-        &root.path().join("blob"),
-        "m",
-        &root.path().join("out"),
-        |_| Ok(()),
-    );
+    let outcome = unpack::unpack(&root.path().join("blob"), "m", &root.path().join("out"), |_| {
+        Ok(())
+    });
     (root, outcome)
 }
 

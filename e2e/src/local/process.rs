@@ -60,8 +60,8 @@ impl Recorded {
     pub(super) fn kill(&self) {
         self.signal(Signal::KILL);
         let gone = || Ok((!self.alive()).then_some(()));
-        // Nothing survives KILL; a process in the kernel's hands may take a moment.
-        let _ = until("the process is gone", Duration::from_secs(10), gone);
+        // Nothing survives KILL; but a whole node in the kernel's hands takes its time on a busy machine.
+        let _ = until("the process is gone", Duration::from_mins(1), gone);
     }
 
     /// The first child, which for `unshare --fork` is the first process of the new namespace.

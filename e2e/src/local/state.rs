@@ -4,10 +4,12 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::process::Recorded;
+use crate::command::until;
 
 /// Folders of a node's disk, and where the node sees them; in this order, as the first hides what lies below it.
 pub(super) const DISK: [(&str, &str); 8] = [
@@ -109,13 +111,16 @@ impl State {
         names
     }
 
-    /// Removes everything.
+    /// Removes everything; what a dying process still writes is removed with the next try.
     pub(super) fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", self.folder.display()))
+        let what = format!("{} is gone", self.folder.display());
+        until(&what, Duration::from_secs(30), || {
+            match fs::remove_dir_all(&self.folder) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(error).with_context(|| format!("remove {}", self.folder.display()))
+                }
+                _ => Ok(Some(())),
             }
-            _ => Ok(()),
-        }
+        })
     }
 }

@@ -134,12 +134,17 @@ impl Resident {
             .cloned()
     }
 
+    /// Whether the devices were looked for: the list is empty until then, and a device that goes stays on it as not offered.
+    fn looked(&self) -> bool {
+        !self.devices.borrow().is_empty()
+    }
+
     /// Waits until the device may be used, and says what is wrong until then.
     async fn device(&mut self, state: &State) {
         loop {
             self.devices.mark_unchanged();
             let device = self.find_device();
-            if trouble(&self.replica.spec.device, device.as_ref()).is_none() {
+            if trouble(&self.replica.spec.device, device.as_ref(), self.looked()).is_none() {
                 self.tell(state);
                 return;
             }
@@ -346,6 +351,7 @@ impl Resident {
             replica: &self.replica,
             state,
             device: device.as_ref(),
+            looked: self.looked(),
             endpoint: endpoint.as_ref(),
             progress: self.shared.fetcher.progress(&self.replica.spec.model.source),
             profile: self.profile.as_ref(),

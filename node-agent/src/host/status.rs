@@ -14,6 +14,8 @@ pub(super) struct View<'a> {
     pub(super) state: &'a State,
     /// The device as it is now; `None`: there is no such device here.
     pub(super) device: Option<&'a Device>,
+    /// Whether the devices were looked for already.
+    pub(super) looked: bool,
     pub(super) endpoint: Option<&'a Endpoint>,
     pub(super) progress: Option<Progress>,
     pub(super) profile: Option<&'a Profile>,
@@ -28,9 +30,16 @@ pub(super) struct Trouble {
     pub(super) grave: bool,
 }
 
-/// What keeps `device` (called `name`) from serving.
-pub(super) fn trouble(name: &str, device: Option<&Device>) -> Option<Trouble> {
+/// What keeps `device` (called `name`) from serving. Before anybody has looked for devices, none is missing: an agent that
+/// starts anew must not have its replicas moved away.
+pub(super) fn trouble(name: &str, device: Option<&Device>, looked: bool) -> Option<Trouble> {
     match device {
+        None if !looked => Some(Trouble {
+            reason: "Loading",
+            message: "the agent has started and is looking for the node's devices and testing them"
+                .to_owned(),
+            grave: true,
+        }),
         None => Some(Trouble {
             reason: "DeviceUnknown",
             message: format!(
@@ -89,7 +98,7 @@ fn ready(view: &View<'_>, device: &str) -> Condition {
         Phase::Released => return no("Draining", "the engine has freed it".to_owned()),
         _ => {}
     }
-    if let Some(trouble) = trouble(device, view.device)
+    if let Some(trouble) = trouble(device, view.device, view.looked)
         && (trouble.grave || phase != Phase::Ready)
     {
         return no(trouble.reason, trouble.message);
@@ -148,11 +157,16 @@ mod tests {
     }
 
     fn reason(state: &State, device: Option<&Device>) -> (String, String) {
+        told(state, device, true)
+    }
+
+    fn told(state: &State, device: Option<&Device>, looked: bool) -> (String, String) {
         let replica = replica();
         let view = View {
             replica: &replica,
             state,
             device,
+            looked,
             endpoint: None,
             progress: None,
             profile: None,
@@ -198,12 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn before_anybody_has_looked_no_device_is_missing() {
+        let reason = told(&State::default(), None, false);
+        assert_eq!(reason, ("False".into(), "Loading".into()));
+        assert_eq!(told(&State::default(), None, true).1, "DeviceUnknown");
+    }
+
+    #[test]
     fn the_same_facts_make_the_same_status_at_another_time() {
         let (replica, fine, state) = (replica(), device(true, TestResult::Passed), State::default());
         let view = View {
             replica: &replica,
             state: &state,
             device: Some(&fine),
+            looked: true,
             endpoint: None,
             progress: Some(Progress {
                 bytes: 5,

@@ -296,8 +296,10 @@ impl Resident {
             return Event::Done;
         };
         let mut standing = using.standing();
+        // Some schedulers hear of the deletion later than we: the API server tells each of us for itself.
+        self.shared.engines.loads().withdraw(&self.name);
         let work = async {
-            let mut loads = self.shared.engines.loads();
+            let mut loads = self.shared.engines.loads().subscribe();
             let idle = async {
                 tokio::time::sleep(HEARD).await;
                 let device = &self.replica.spec.device;
@@ -335,6 +337,9 @@ impl Resident {
         };
         if let Err(error) = package::remove(&up.repository.join(&self.name)) {
             tracing::debug!(%error, "a model's folder stays");
+        }
+        if !matches!(event, Event::Failed(_)) {
+            self.shared.engines.loads().admit(&self.name);
         }
         event
     }

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// A Service goes on sending for a moment after its pod has said that it leaves.
-const GRACE: Duration = Duration::from_secs(2);
+/// A Service goes on sending after its pod has said that it leaves, until kube-proxy of every node has heard of it.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Picks a replica for each request and forwards the request's bytes.
 #[derive(Debug, Parser)]

@@ -17,13 +17,15 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
         "spec": {
             "replicas": spec.replicas,
             "selector": { "matchLabels": selector },
+            // So long kube-proxy may need until it sends requests to a new scheduler: the next old one goes only then.
+            "minReadySeconds": 3,
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
             "template": {
                 "metadata": { "labels": blueprint.labels(Component::Scheduler) },
                 "spec": {
                     "serviceAccountName": name,
-                    // Requests may take 30 s; whoever is still being served after that is cut.
-                    "terminationGracePeriodSeconds": 45,
+                    // 5 s until everybody has heard of the end, 1 s for those who come late, 60 s that a request may take, and some.
+                    "terminationGracePeriodSeconds": 75,
                     "securityContext": {
                         "runAsNonRoot": true,
                         "runAsUser": USER,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use afterglow_crds::{GpuNode, ModelDeployment, ModelReplica};
 use futures::StreamExt as _;
 use kube::runtime::reflector::{self, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -19,6 +20,32 @@ const WATCH_SECONDS: u32 = 25;
 
 /// Changes come in bursts; one view for all of a burst.
 const SETTLE: Duration = Duration::from_millis(20);
+
+/// Pauses between tries to watch. Short: three watches a scheduler burden nobody, and as long as the view is old, requests go to
+/// replicas that have left and not to those that have come.
+#[derive(Debug, Default)]
+struct Pauses {
+    last: Duration,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.last = (2 * self.last).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        // Spread by up to a quarter: all schedulers lose the API server at the same moment.
+        Some(self.last.mul_f64(rand::random_range(0.75..=1.0)))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.last = Duration::ZERO;
+    }
+}
 
 /// Watches for ever; ends only if nobody listens any more. The first view that is told is complete: a scheduler that knows half
 /// of the fleet would answer 404.
@@ -67,7 +94,7 @@ where
 {
     let (store, writer) = reflector::store();
     let changed = changed.clone();
-    let events = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff();
+    let events = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).backoff(Pauses::default());
     tokio::spawn(async move {
         let mut events = std::pin::pin!(reflector::reflector(writer, events));
         let mut away = false;
@@ -88,4 +115,18 @@ where
         }
     });
     store
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_to_watch_are_never_more_than_two_seconds_apart_and_begin_anew_when_one_succeeds() {
+        let mut pauses = Pauses::default();
+        assert!(pauses.by_ref().take(50).all(|pause| pause <= LONGEST_PAUSE));
+        assert!(pauses.next().is_some_and(|pause| pause > LONGEST_PAUSE / 2));
+        pauses.reset();
+        assert!(pauses.next().is_some_and(|pause| pause <= FIRST_PAUSE));
+    }
 }

@@ -242,6 +242,8 @@ impl Resident {
             )));
         }
         self.up = Some(Arc::clone(&up));
+        // One of the same name may have left this engine before us.
+        shared.engines.loads().admit(&self.name);
         let request = RepositoryModelLoadRequest {
             model_name: self.name.clone(),
             ..RepositoryModelLoadRequest::default()

@@ -10,14 +10,24 @@ use crate::snapshot::{Call, Choice};
 const LONGEST: Duration = Duration::from_secs(2);
 /// … and no longer than this part of the time that is left to it.
 const PART: u32 = 4;
+/// How often it looks even without news: pauses of replicas end by themselves.
+const LOOK: Duration = Duration::from_millis(250);
 /// The tier of those that are left alone.
 const ALONE: u8 = 3;
 
 impl Scheduler {
-    /// Waits until a replica can be asked (again), a moment only; answers whether one can. Those who wait are bounded by admission.
-    pub(super) async fn another_chance(&self, call: &Call) -> bool {
-        let left = call.deadline.saturating_duration_since(Instant::now());
-        let mut over = pin!(tokio::time::sleep(LONGEST.min(left / PART)));
+    /// Waits until a replica can be asked (again), a moment only, whose `end` is the same for all chances of a request; answers
+    /// whether one can. Those who wait are bounded by admission.
+    pub(super) async fn another_chance(&self, call: &Call, end: &mut Option<Instant>) -> bool {
+        let now = Instant::now();
+        let left = call.deadline.saturating_duration_since(now);
+        let end = *end.get_or_insert(now + LONGEST.min(left / PART));
+        if end <= now {
+            return false;
+        }
+        // Whoever keeps the connection may not have had the time to learn what the request has.
+        tokio::task::yield_now().await;
+        let mut over = pin!(tokio::time::sleep_until(end.into()));
         let mut fleet = self.fleet.clone();
         loop {
             // Listening begins before looking: what comes in between is not missed.
@@ -31,6 +41,7 @@ impl Scheduler {
             tokio::select! {
                 () = &mut over => return false,
                 () = news => {}
+                () = tokio::time::sleep(LOOK) => {}
                 changed = fleet.changed() => if changed.is_err() {
                     // Whoever knows the fleet has gone; engines may still come back.
                     over.as_mut().await;

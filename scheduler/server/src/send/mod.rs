@@ -104,7 +104,7 @@ impl Scheduler {
         }
         let mut trip = outcome::Trip::default();
         let mut excluded: Vec<String> = Vec::new();
-        let mut waited = false;
+        let mut chance = None;
         let mut last: Option<(Picked, Outcome<A>, Flight)> = None;
         loop {
             let choices = match self.choices(call) {
@@ -117,7 +117,7 @@ impl Scheduler {
             let Some(picked) = pick(&choices, call, self.sessions.home(call), &excluded, strategy) else {
                 // All have refused it. One that broke may be back in a moment, or another may come.
                 let worth = last.as_ref().is_some_and(|(_, outcome, _)| outcome.may_pass());
-                if worth && !std::mem::replace(&mut waited, true) && self.another_chance(call).await {
+                if worth && self.another_chance(call, &mut chance).await {
                     excluded.clear();
                     continue;
                 }

@@ -78,6 +78,9 @@ impl Web {
     /// One request.
     pub(crate) async fn call(&self, replica: &Replica, outgoing: Outgoing) -> Outcome<Answer> {
         let link = match self.links.to(&replica.grpc).await {
+            Ok(link) if link.lost.is_cancelled() => {
+                return Outcome::Unsent("the engine is not there any more".to_owned());
+            }
             Ok(link) => link,
             Err(error) => return Outcome::Unsent(error),
         };

@@ -29,12 +29,15 @@ pub(crate) enum Wire {
 pub(crate) struct Proxy {
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
-    wire: Arc<watch::Sender<Wire>>,
+    wire: Arc<watch::Sender<State>>,
 }
+
+/// What happens to bytes now, and how often the wire was cut: a cut counts even if it is mended at once.
+type State = (Wire, usize);
 
 impl Proxy {
     pub(crate) async fn before(grpc: SocketAddr, http: SocketAddr) -> Self {
-        let wire = Arc::new(watch::Sender::new(Wire::Pass));
+        let wire = Arc::new(watch::Sender::new((Wire::Pass, 0)));
         let (grpc_door, http_door) = (listen().await, listen().await);
         let proxy = Self {
             grpc: grpc_door.local_addr().unwrap(),
@@ -47,15 +50,17 @@ impl Proxy {
     }
 
     pub(crate) fn set(&self, wire: Wire) {
-        self.wire.send_replace(wire);
+        self.wire
+            .send_modify(|state| *state = (wire, state.1 + usize::from(wire == Wire::Cut)));
     }
 }
 
-async fn accept(listener: TcpListener, to: SocketAddr, wire: watch::Receiver<Wire>) {
+async fn accept(listener: TcpListener, to: SocketAddr, wire: watch::Receiver<State>) {
     while let Ok((near, _)) = listener.accept().await {
         let mut wire = wire.clone();
         tokio::spawn(async move {
-            if *wire.borrow_and_update() == Wire::Cut {
+            let (now, cuts) = *wire.borrow_and_update();
+            if now == Wire::Cut {
                 return;
             }
             let Ok(far) = TcpStream::connect(to).await else {
@@ -67,20 +72,20 @@ async fn accept(listener: TcpListener, to: SocketAddr, wire: watch::Receiver<Wir
             tokio::select! {
                 () = pump(near_in, far_out, wire.clone()) => {}
                 () = pump(far_in, near_out, wire) => {}
-                _ = until.wait_for(|wire| *wire == Wire::Cut) => {}
+                _ = until.wait_for(|(_, now)| *now != cuts) => {}
             }
         });
     }
 }
 
 /// Until either end is gone.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::Receiver<Wire>) {
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::Receiver<State>) {
     let mut bytes = vec![0; 16 << 10];
     loop {
         let Ok(count @ 1..) = from.read(&mut bytes).await else {
             return;
         };
-        let Ok(now) = wire.wait_for(|wire| *wire != Wire::Freeze).await.map(|wire| *wire) else {
+        let Ok(now) = wire.wait_for(|(now, _)| *now != Wire::Freeze).await.map(|state| state.0) else {
             return;
         };
         if now == Wire::Pass && to.write_all(&bytes[..count]).await.is_err() {

@@ -62,7 +62,8 @@ impl Published {
 
     /// The engine is gone.
     pub(super) fn remove(&self, device: &str) {
-        self.loads.send_if_modified(|loads| loads.remove(device).is_some());
+        self.loads
+            .send_if_modified(|loads| loads.remove(device).is_some());
     }
 
     fn refuse(&self, which: impl Fn(&str, &str) -> bool) {
@@ -106,7 +107,10 @@ mod tests {
     }
 
     fn told(lines: &[(&str, bool)]) -> Vec<(String, bool)> {
-        lines.iter().map(|(name, ready)| ((*name).to_owned(), *ready)).collect()
+        lines
+            .iter()
+            .map(|(name, ready)| ((*name).to_owned(), *ready))
+            .collect()
     }
 
     #[test]
@@ -116,7 +120,11 @@ mod tests {
         published.withdraw("a");
         assert_eq!(ready(&published), told(&[("a", false), ("b", true)]), "at once");
         published.report("gpu-0", report(&["a", "b"]));
-        assert_eq!(ready(&published), told(&[("a", false), ("b", true)]), "whatever its engine says");
+        assert_eq!(
+            ready(&published),
+            told(&[("a", false), ("b", true)]),
+            "whatever its engine says"
+        );
         published.admit("a");
         published.report("gpu-0", report(&["a"]));
         assert_eq!(ready(&published), told(&[("a", true)]));

@@ -128,7 +128,13 @@ pub async fn serve(
     };
     let pages = listeners.metrics.map(|listener| {
         let router = pages(scheduler.clone(), metrics_of_others);
-        tokio::spawn(listen(listener, router, Protocol::Http1, limits.deadline, ended.clone()))
+        tokio::spawn(listen(
+            listener,
+            router,
+            Protocol::Http1,
+            limits.deadline,
+            ended.clone(),
+        ))
     });
     let doors = async {
         tokio::join!(

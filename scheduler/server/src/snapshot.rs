@@ -241,7 +241,10 @@ pub(crate) mod tests {
     #[test]
     fn a_draining_node_is_left_alone_while_another_takes_requests() {
         let (mut fleet, table, now) = (fleet(), Table::default(), Instant::now());
-        let model = fleet.models.get_mut("team").and_then(|models| models.get_mut("m"));
+        let model = fleet
+            .models
+            .get_mut("team")
+            .and_then(|models| models.get_mut("m"));
         Arc::make_mut(&mut model.unwrap().ready[1]).node = "n2".into();
         table.keep(&fleet, now);
         let report = afterglow_proto::load::Report {

@@ -122,7 +122,10 @@ impl Window {
     /// Good and all.
     fn sums(&self) -> (u32, u32) {
         self.buckets.iter().fold((0, 0), |(good, all), bucket| {
-            (u32::saturating_add(good, bucket.0), u32::saturating_add(all, bucket.1))
+            (
+                u32::saturating_add(good, bucket.0),
+                u32::saturating_add(all, bucket.1),
+            )
         })
     }
 }

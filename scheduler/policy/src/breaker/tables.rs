@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    BUCKETS, Event, HARD_FIRST, HARD_LONGEST, Health, IN_A_ROW, PROBE, SILENT, SOFT_FIRST, SOFT_LONGEST, Standing,
-    State, due, standing, step, tiers,
+    BUCKETS, Event, HARD_FIRST, HARD_LONGEST, Health, IN_A_ROW, PROBE, SILENT, SOFT_FIRST, SOFT_LONGEST,
+    Standing, State, due, standing, step, tiers,
 };
 
 const fn s(seconds: u64) -> Duration {
@@ -23,7 +23,9 @@ fn after(events: &[(Duration, Event)]) -> State {
 }
 
 fn faults(from: Duration, count: u32) -> Vec<(Duration, Event)> {
-    (0..count).map(|one| (from + ms(u64::from(one)), Event::Fault)).collect()
+    (0..count)
+        .map(|one| (from + ms(u64::from(one)), Event::Fault))
+        .collect()
 }
 
 fn out(state: &State, now: Duration) -> Option<bool> {
@@ -36,7 +38,11 @@ fn out(state: &State, now: Duration) -> Option<bool> {
 #[test]
 fn one_fault_is_nothing_and_five_in_a_row_are_enough() {
     for count in 0..IN_A_ROW {
-        assert_eq!(standing(&after(&faults(s(1), count)), s(1)), Standing::Well, "{count}");
+        assert_eq!(
+            standing(&after(&faults(s(1), count)), s(1)),
+            Standing::Well,
+            "{count}"
+        );
     }
     let bad = after(&faults(s(1), IN_A_ROW));
     assert_eq!(out(&bad, s(2)), Some(false));
@@ -54,7 +60,11 @@ fn fewer_than_four_fifths_of_twenty_good_answers_are_too_few() {
         for one in 0..answers {
             let now = s(100) + ms(one * 10);
             let good = one % 10 >= 10 - good_of_ten;
-            let event = if good { Event::Answered { started: now } } else { Event::Fault };
+            let event = if good {
+                Event::Answered { started: now }
+            } else {
+                Event::Fault
+            };
             state = step(&state, event, now, 0);
             if out(&state, now).is_some() {
                 return Some(one + 1);
@@ -63,7 +73,11 @@ fn fewer_than_four_fifths_of_twenty_good_answers_are_too_few() {
         None
     };
     assert_eq!(pattern(9, 1000), None, "nine tenths are good");
-    assert_eq!(pattern(7, 1000), Some(21), "with the first fault of which twenty were counted");
+    assert_eq!(
+        pattern(7, 1000),
+        Some(21),
+        "with the first fault of which twenty were counted"
+    );
     assert_eq!(pattern(7, 19), None, "too few to judge");
 }
 
@@ -71,7 +85,11 @@ fn fewer_than_four_fifths_of_twenty_good_answers_are_too_few() {
 fn answers_are_forgotten_after_ten_seconds() {
     let mut state = State::default();
     for one in 0..19 {
-        let event = if one % 2 == 0 { Event::Fault } else { Event::Answered { started: s(5) } };
+        let event = if one % 2 == 0 {
+            Event::Fault
+        } else {
+            Event::Answered { started: s(5) }
+        };
         state = step(&state, event, s(5), 0);
     }
     let soon = step(&state, Event::Fault, s(5 + BUCKETS as u64 - 1), 0);
@@ -156,7 +174,10 @@ fn who_cannot_be_reached_is_not_tried_by_requests_and_who_lost_a_model_is_back_w
     assert_eq!(out(&lost, s(3600)), Some(true));
     assert_eq!(step(&lost, Event::Listed, s(1), 0), lost);
     let gone = after(&[(s(0), Event::NotThere)]);
-    assert_eq!(standing(&step(&gone, Event::Listed, ms(1), 0), ms(1)), Standing::Well);
+    assert_eq!(
+        standing(&step(&gone, Event::Listed, ms(1), 0), ms(1)),
+        Standing::Well
+    );
 }
 
 #[test]
@@ -167,10 +188,21 @@ fn replicas_are_asked_tier_by_tier() {
         silent: Duration::ZERO,
     };
     let of = |standing| Health { standing, ..well };
-    let soft = |until| of(Standing::Out { hard: false, until: s(until) });
-    let hard = of(Standing::Out { hard: true, until: s(9) });
+    let soft = |until| {
+        of(Standing::Out {
+            hard: false,
+            until: s(until),
+        })
+    };
+    let hard = of(Standing::Out {
+        hard: true,
+        until: s(9),
+    });
     let silent = |silent| Health { silent, ..well };
-    let leaving = Health { accepts: false, ..well };
+    let leaving = Health {
+        accepts: false,
+        ..well
+    };
     for (all, wanted) in [
         (vec![], vec![]),
         (vec![well, of(Standing::MayProbe)], vec![0, 0]),

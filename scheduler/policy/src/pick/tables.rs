@@ -321,11 +321,20 @@ fn a_session_leaves_a_replica_in_doubt_at_once_and_the_only_one_is_asked_all_the
         home: Some("a".to_owned()),
         ..Request::default()
     };
-    assert_eq!(pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index, 0);
+    assert_eq!(
+        pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index,
+        0
+    );
     candidates[0].tier = 1;
-    assert_eq!(pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index, 1);
+    assert_eq!(
+        pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index,
+        1
+    );
     candidates[1].tier = 3;
-    assert_eq!(pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index, 0);
+    assert_eq!(
+        pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index,
+        0
+    );
     let alone = pick(&candidates[1..], &request, Strategy::Adaptive, 0).unwrap();
     assert_eq!(alone.because, Because::Only);
 }

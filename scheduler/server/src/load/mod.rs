@@ -54,7 +54,11 @@ impl Table {
         for (name, tracker) in known.iter().filter(|(_, tracker)| tracker.node == node) {
             let model = report.models.iter().find(|model| model.name == *name);
             if tracker.report(model, report.draining, now) {
-                tracing::warn!(replica = name, node, "it runs and finishes nothing; it is left alone for a while");
+                tracing::warn!(
+                    replica = name,
+                    node,
+                    "it runs and finishes nothing; it is left alone for a while"
+                );
             }
         }
     }
@@ -128,7 +132,11 @@ mod tests {
         table.keep(&fleet, now);
         let later = now + STALE;
         assert_eq!(table.silent("n", later), STALE);
-        assert_eq!(table.silent("other", later), Duration::ZERO, "it has never promised to report");
+        assert_eq!(
+            table.silent("other", later),
+            Duration::ZERO,
+            "it has never promised to report"
+        );
         assert!(table.ages(later).is_empty());
         table.report("n", &Report::default(), later);
         assert_eq!(table.silent("n", later), Duration::ZERO);

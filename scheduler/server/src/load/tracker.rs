@@ -243,8 +243,14 @@ mod tests {
         let now = Instant::now();
         let busy = |runs| Model { runs, ..model(0, 1) };
         assert!(!tracker.report(Some(&busy(1)), false, now));
-        assert!(!tracker.report(Some(&busy(2)), false, now + HANGS), "it has finished one");
-        assert!(!tracker.report(Some(&model(0, 0)), false, now + 2 * HANGS), "it is idle");
+        assert!(
+            !tracker.report(Some(&busy(2)), false, now + HANGS),
+            "it has finished one"
+        );
+        assert!(
+            !tracker.report(Some(&model(0, 0)), false, now + 2 * HANGS),
+            "it is idle"
+        );
         assert!(!tracker.report(Some(&busy(7)), false, now + 2 * HANGS));
         assert_eq!(tracker.health.standing(now + 2 * HANGS), Standing::Well);
         assert!(tracker.report(Some(&busy(7)), false, now + 3 * HANGS));

@@ -197,7 +197,10 @@ async fn dial(address: &str) -> Result<(Link, oneshot::Receiver<String>), String
 
 /// Whether the engine answers, whatever.
 async fn ask(mut link: Link, uri: &Uri) -> Result<(), Broke> {
-    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let authority = uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .unwrap_or_default();
     let mut request = Request::new(Outgoing::new(Full::new(Bytes::from_static(NOTHING))));
     *request.method_mut() = http::Method::POST;
     *request.version_mut() = http::Version::HTTP_2;

@@ -128,7 +128,13 @@ mod tests {
     fn one_that_is_declined_is_sent_again_twice_and_one_that_was_not_sent_always() {
         let unsent = || Outcome::Unsent(String::new());
         assert_eq!(
-            trip(&[Outcome::Busy(()), unsent(), unsent(), Outcome::Missing, Outcome::Busy(())]),
+            trip(&[
+                Outcome::Busy(()),
+                unsent(),
+                unsent(),
+                Outcome::Missing,
+                Outcome::Busy(())
+            ]),
             [true, true, true, true, false]
         );
         assert_eq!(trip(&[Outcome::Refused(())]), [false]);

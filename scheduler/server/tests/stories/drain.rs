@@ -74,14 +74,21 @@ async fn a_stream_that_is_open_at_the_end_is_answered_and_told_to_go_elsewhere()
     let (requests, incoming) = mpsc::channel(4);
     requests.send(request("1")).await.unwrap();
     let mut client = world.grpc().await;
-    let stream = client.model_stream_infer(ReceiverStream::new(incoming)).await.unwrap();
+    let stream = client
+        .model_stream_infer(ReceiverStream::new(incoming))
+        .await
+        .unwrap();
     let mut answers = stream.into_inner();
     let id = |answer: ModelStreamInferResponse| answer.infer_response.unwrap().id;
     assert_eq!(id(answers.message().await.unwrap().unwrap()), "1");
     world.stop.cancel();
     let told = timeout(Duration::from_secs(30), answers.message()).await;
     let told = told.expect("it ends").unwrap_err();
-    assert_eq!(told.code(), Code::Unavailable, "an end without a word would mean that all is answered");
+    assert_eq!(
+        told.code(),
+        Code::Unavailable,
+        "an end without a word would mean that all is answered"
+    );
     let served = timeout(Duration::from_secs(60), world.served).await;
     served.expect("the scheduler ends").unwrap().unwrap();
 }
@@ -93,5 +100,9 @@ async fn connections_that_are_made_while_the_end_begins_are_served() {
     while world.page("/readyz").await.status() == 200 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(world.post(INFER, &[], b"{}").await.status(), 200, "kube-proxy may not have heard yet");
+    assert_eq!(
+        world.post(INFER, &[], b"{}").await.status(),
+        200,
+        "kube-proxy may not have heard yet"
+    );
 }

@@ -33,7 +33,9 @@ async fn until_asked(world: &World, count: usize) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(60), all_are_there).await.expect("they arrive");
+    timeout(Duration::from_secs(60), all_are_there)
+        .await
+        .expect("they arrive");
 }
 
 /// So many requests by gRPC are under way at two engines, `b` answers again, and `a` meets its fate.
@@ -61,13 +63,18 @@ async fn burst_while_the_wire_to_a_is(wire: Wire) {
     };
     let (answers, ()) = tokio::join!(join_all(burst), fate);
     for (id, answer) in answers {
-        let answer = answer.unwrap_or_else(|status| panic!("request {id}: {status}")).into_inner();
+        let answer = answer
+            .unwrap_or_else(|status| panic!("request {id}: {status}"))
+            .into_inner();
         assert_eq!(answer.id, id.to_string());
         assert_eq!(answer.raw_output_contents, request(id).raw_input_contents);
         assert_eq!(answer.outputs[0].name, "b");
     }
     let attempts = asked(&world) - before;
-    assert!(attempts <= 2 * BURST, "none is sent more than twice: {attempts} of {BURST}");
+    assert!(
+        attempts <= 2 * BURST,
+        "none is sent more than twice: {attempts} of {BURST}"
+    );
     // And what comes now goes where somebody answers, without a try at the other.
     let there = world.upstreams[0].asked();
     for id in 0..50 {
@@ -161,7 +168,9 @@ async fn a_short_answer_that_breaks_off_comes_whole_from_another_replica() {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(60), there).await.expect("`a` is asked");
+        timeout(Duration::from_secs(60), there)
+            .await
+            .expect("`a` is asked");
         world.wires[0].set(Wire::Cut);
     };
     let requests = join_all((0..8).map(|_| world.post(INFER, &[], b"{}")));
@@ -185,14 +194,19 @@ async fn a_long_answer_that_breaks_off_or_never_ends_is_an_error_and_not_an_eter
             until_asked(&world, 1).await;
             world.wires[0].set(wire);
         };
-        let (answer, ()) = tokio::join!(timeout(Duration::from_secs(40), world.try_post(INFER, b"{}")), fate);
+        let (answer, ()) = tokio::join!(
+            timeout(Duration::from_secs(40), world.try_post(INFER, b"{}")),
+            fate
+        );
         let (status, body) = answer.expect("it ends");
         if status == 200 {
             assert!(body.is_err(), "{wire:?}: half of an answer is none");
         }
         let none = "afterglow_scheduler_requests_in_flight 0\n";
         let over = async { while !text(world.page("/metrics").await.body()).contains(none) {} };
-        timeout(Duration::from_secs(60), over).await.expect("it is not counted any more");
+        timeout(Duration::from_secs(60), over)
+            .await
+            .expect("it is not counted any more");
     }
 }
 
@@ -231,7 +245,10 @@ async fn an_error_that_every_replica_gives_is_told_after_two_and_half_of_them_st
         upstream.mood(Mood::Fails);
     }
     let refused = world.grpc().await.model_infer(request(1)).await.unwrap_err();
-    assert_eq!((refused.code(), refused.message()), (tonic::Code::Internal, "the kernel failed"));
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (tonic::Code::Internal, "the kernel failed")
+    );
     assert_eq!(asked(&world), 2);
     for _ in 0..30 {
         assert_eq!(world.post(INFER, &[], b"{}").await.status(), 500);
@@ -239,5 +256,9 @@ async fn an_error_that_every_replica_gives_is_told_after_two_and_half_of_them_st
     for upstream in &world.upstreams {
         upstream.mood(Mood::Answers);
     }
-    assert_eq!(world.post(INFER, &[], b"{}").await.status(), 200, "somebody is still asked");
+    assert_eq!(
+        world.post(INFER, &[], b"{}").await.status(),
+        200,
+        "somebody is still asked"
+    );
 }

@@ -85,7 +85,11 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::
         let Ok(count @ 1..) = from.read(&mut bytes).await else {
             return;
         };
-        let Ok(now) = wire.wait_for(|(now, _)| *now != Wire::Freeze).await.map(|state| state.0) else {
+        let Ok(now) = wire
+            .wait_for(|(now, _)| *now != Wire::Freeze)
+            .await
+            .map(|state| state.0)
+        else {
             return;
         };
         if now == Wire::Pass && to.write_all(&bytes[..count]).await.is_err() {

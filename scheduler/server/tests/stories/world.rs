@@ -167,11 +167,18 @@ impl World {
     }
 
     /// The same, where the answer may break off: its status, and its body or why there is none.
-    pub(crate) async fn try_post(&self, path: &str, body: &[u8]) -> (http::StatusCode, Result<Bytes, hyper::Error>) {
+    pub(crate) async fn try_post(
+        &self,
+        path: &str,
+        body: &[u8],
+    ) -> (http::StatusCode, Result<Bytes, hyper::Error>) {
         let request = http::Request::post(format!("http://{}{path}", self.http));
         let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
         let (parts, body) = self.client.request(request).await.unwrap().into_parts();
-        (parts.status, body.collect().await.map(http_body_util::Collected::to_bytes))
+        (
+            parts.status,
+            body.collect().await.map(http_body_util::Collected::to_bytes),
+        )
     }
 
     /// Sends small requests until `answered` says that it is enough.

@@ -32,7 +32,10 @@ pub(super) async fn serve(context: Context, request: Request) -> Response {
         let (context, room) = (context.clone(), room.clone());
         async move {
             let message = request.into_inner();
-            let opened = room.lock().unwrap_or_else(PoisonError::into_inner).opened(message.len());
+            let opened = room
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .opened(message.len());
             opened.map_err(|refusal| refusal.status())?;
             answer(&context, message).await
         }

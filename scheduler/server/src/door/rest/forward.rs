@@ -48,7 +48,13 @@ pub(super) async fn forward(
                 }
             });
             let held = (sent.flight, room);
-            response.map(|body| Body::new(Held { body, end, _held: held }))
+            response.map(|body| {
+                Body::new(Held {
+                    body,
+                    end,
+                    _held: held,
+                })
+            })
         }
         Answer::Whole(response) => response.map(Body::from),
         Answer::Error(response) => {

@@ -47,6 +47,7 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
                             format!("--cluster={}", blueprint.cluster_name()),
                             format!("--namespace={}", blueprint.namespace()),
                             "--config=/etc/afterglow/scheduler.yaml",
+                            "--keep=/var/lib/afterglow/fleet.json",
                             "--http=0.0.0.0:8000",
                             "--grpc=0.0.0.0:8001",
                             "--metrics=0.0.0.0:8002",
@@ -74,9 +75,16 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
                         },
                         "terminationMessagePolicy": "FallbackToLogsOnError",
                         // A folder, not a file: only so do changes arrive in a running pod.
-                        "volumeMounts": [{ "name": "config", "mountPath": "/etc/afterglow", "readOnly": true }],
+                        "volumeMounts": [
+                            { "name": "config", "mountPath": "/etc/afterglow", "readOnly": true },
+                            { "name": "view", "mountPath": "/var/lib/afterglow" },
+                        ],
                     }],
-                    "volumes": [{ "name": "config", "configMap": { "name": name } }],
+                    "volumes": [
+                        { "name": "config", "configMap": { "name": name } },
+                        // For a scheduler that is started again in its pod while the API server is away.
+                        { "name": "view", "emptyDir": { "sizeLimit": "128Mi" } },
+                    ],
                 },
             },
         },

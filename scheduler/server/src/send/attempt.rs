@@ -26,7 +26,7 @@ impl Scheduler {
         call: &Call,
         picked: &Picked,
         choices: &[Choice],
-        trip: &mut Trip,
+        trip: &Trip,
         attempt: &F,
     ) -> Result<Outcome<A>, Refusal>
     where
@@ -35,9 +35,10 @@ impl Scheduler {
     {
         let (choice, started) = (&picked.choice, Instant::now());
         let left = call.deadline.saturating_duration_since(started);
-        let others_well = choices
-            .iter()
-            .any(|other| other.candidate.tier == 0 && other.replica.id != choice.replica.id);
+        let others_well = choices.iter().any(|other| {
+            let id = &other.replica.id;
+            other.candidate.tier == 0 && *id != choice.replica.id && !trip.excluded.contains(id)
+        });
         // Questions about a model have no usual time; and the second that is asked is asked to the end.
         let patience = pick::patience(&choice.candidate, call.bytes, others_well, left)
             .filter(|_| call.inference && trip.first());

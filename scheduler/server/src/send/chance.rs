@@ -21,13 +21,19 @@ impl Scheduler {
     pub(super) async fn another_chance(&self, call: &Call, end: &mut Option<Instant>) -> bool {
         let now = Instant::now();
         let left = call.deadline.saturating_duration_since(now);
+        let again = end.is_some();
         let end = *end.get_or_insert(now + LONGEST.min(left / PART));
         if end <= now {
             return false;
         }
-        // Whoever keeps the connection may not have had the time to learn what the request has.
-        tokio::task::yield_now().await;
         let mut over = pin!(tokio::time::sleep_until(end.into()));
+        if again {
+            // What looked as if it could be asked could not.
+            tokio::time::sleep(LOOK).await;
+        } else {
+            // Whoever keeps the connection may not have had the time to learn what the request has.
+            tokio::task::yield_now().await;
+        }
         let mut fleet = self.fleet.clone();
         loop {
             // Listening begins before looking: what comes in between is not missed.

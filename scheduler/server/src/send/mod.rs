@@ -103,7 +103,6 @@ impl Scheduler {
             self.budget.earn();
         }
         let mut trip = outcome::Trip::default();
-        let mut excluded: Vec<String> = Vec::new();
         let mut chance = None;
         let mut last: Option<(Picked, Outcome<A>, Flight)> = None;
         loop {
@@ -114,11 +113,12 @@ impl Scheduler {
                 Err(_) => Vec::new(),
             };
             let strategy = self.config.borrow().strategy;
-            let Some(picked) = pick(&choices, call, self.sessions.home(call), &excluded, strategy) else {
+            let Some(picked) = pick(&choices, call, self.sessions.home(call), &trip.excluded, strategy)
+            else {
                 // All have refused it. One that broke may be back in a moment, or another may come.
                 let worth = last.as_ref().is_some_and(|(_, outcome, _)| outcome.may_pass());
                 if worth && self.another_chance(call, &mut chance).await {
-                    excluded.clear();
+                    trip.excluded.clear();
                     continue;
                 }
                 break;
@@ -137,13 +137,13 @@ impl Scheduler {
             self.metrics.pick(picked.because.name());
             tracing::debug!(replica = picked.choice.replica.id, because = %picked.because, "picked");
             let flight = picked.choice.tracker.begin();
-            let outcome = self.attempt(call, &picked, &choices, &mut trip, &attempt).await?;
+            let outcome = self.attempt(call, &picked, &choices, &trip, &attempt).await?;
             if let Outcome::Answered(answer) = outcome {
                 self.sessions.remember(call, &picked.choice.replica.id);
                 return Ok(sent(picked, answer, flight));
             }
             let again = trip.again(&outcome);
-            excluded.push(picked.choice.replica.id.clone());
+            trip.excluded.push(picked.choice.replica.id.clone());
             last = Some((picked, outcome, flight));
             if !again {
                 break;

@@ -51,6 +51,8 @@ impl<A> Outcome<A> {
 /// What a request has been through.
 #[derive(Debug, Default)]
 pub(super) struct Trip {
+    /// Replicas that have refused it.
+    pub(super) excluded: Vec<String>,
     broke: usize,
     declined: usize,
     /// What the next attempt is to be paid from; `None`: it is the first, or the one before was none.

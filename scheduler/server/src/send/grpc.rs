@@ -99,7 +99,7 @@ impl Links {
         C::Encode: Send + Sync + 'static,
         C::Decode: Send + Sync + 'static,
     {
-        let origin = match format!("http://{}", replica.grpc).parse() {
+        let origin = match format!("http://{}", replica.grpc).parse::<http::Uri>() {
             Ok(origin) => origin,
             Err(error) => return Outcome::Unsent(format!("`{}` is not an address: {error}", replica.grpc)),
         };

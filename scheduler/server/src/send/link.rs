@@ -218,9 +218,9 @@ async fn ask(mut link: Link, uri: &Uri) -> Result<(), Broke> {
 
 /// A request that got no answer.
 #[derive(Debug)]
-pub(super) struct Broke {
+pub(crate) struct Broke {
     /// Whether nothing of it was sent.
-    pub(super) unsent: bool,
+    pub(crate) unsent: bool,
     error: hyper::Error,
 }
 

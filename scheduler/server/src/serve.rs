@@ -297,7 +297,9 @@ async fn connection(
 ) {
     // A connection that says nothing at all: over HTTP/2 nobody else counts its time. One that was just made is given the time to
     // send its request even at the end.
-    let first_word = tokio::time::timeout(HEAD_OR_IDLE, stream.readable());
+    let mut first = [0];
+    // Not `readable()`, which may be told too early: a connection that has read nothing yet would be closed at the end.
+    let first_word = tokio::time::timeout(HEAD_OR_IDLE, stream.peek(&mut first));
     tokio::select! {
         biased;
         said = first_word => if said.is_err() { return },

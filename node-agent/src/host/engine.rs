@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afterglow_crds::gpu_node::Device;
 use afterglow_proto::load::load_client::LoadClient;
-use afterglow_proto::load::{Model, Report, WatchRequest};
+use afterglow_proto::load::{Report, WatchRequest};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
+use super::loads::Published;
 use super::{Options, package};
 
 /// The first pause before an engine that died is started again; it doubles.
@@ -29,7 +31,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_mins(1);
 /// From its start to its first load report.
 const START: Duration = Duration::from_mins(1);
-/// A report comes every second; after so many without one the process hangs.
+/// A report comes every second; after so long without one schedulers are told to send nothing new …
+const DOUBT: Duration = Duration::from_secs(2);
+/// … and after so long the process hangs.
 const SILENCE: Duration = Duration::from_secs(30);
 /// From the end of its reports to the end of its process, if it dies by itself.
 const LAST_BREATH: Duration = Duration::from_secs(1);
@@ -72,9 +76,6 @@ impl Engine {
     }
 }
 
-/// How busy the models of each device are.
-pub(super) type Loads = BTreeMap<String, Vec<Model>>;
-
 /// The engines of this node; clones are the same.
 #[derive(Clone)]
 pub(super) struct Engines(Arc<Inner>);
@@ -85,7 +86,7 @@ struct Inner {
     running: Mutex<BTreeMap<String, Running>>,
     /// A device keeps its number, and so its ports, as long as this agent lives.
     numbers: Mutex<BTreeMap<String, u16>>,
-    loads: watch::Sender<Loads>,
+    loads: Published,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -135,7 +136,7 @@ impl Engines {
             devices,
             running: Mutex::default(),
             numbers: Mutex::default(),
-            loads: watch::Sender::default(),
+            loads: Published::default(),
             tasks: TaskTracker::new(),
             stop,
         }))
@@ -145,8 +146,9 @@ impl Engines {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn loads(&self) -> watch::Receiver<Loads> {
-        self.0.loads.subscribe()
+    /// What schedulers are told of how busy the engines are.
+    pub(super) fn loads(&self) -> &Published {
+        &self.0.loads
     }
 
     /// The engine of `device`, started unless it runs.
@@ -243,9 +245,7 @@ impl Supervisor {
         for generation in 1.. {
             let started = Instant::now();
             let why = self.live(generation).await;
-            self.engines.0.loads.send_modify(|loads| {
-                loads.remove(&self.device);
-            });
+            self.engines.0.loads.remove(&self.device);
             if self.stop.is_cancelled() {
                 break;
             }
@@ -281,6 +281,7 @@ impl Supervisor {
             }
             why = self.follow(&up) => format!("{name} {why} and was ended"),
             () = self.stop.cancelled() => {
+                self.engines.0.loads.doubt(&self.device);
                 farewell(&mut child).await;
                 return format!("{name} was stopped");
             }
@@ -369,17 +370,16 @@ impl Supervisor {
         })));
         tracing::info!(device = self.device, grpc = %up.grpc, http = %up.http, "the engine is up");
         loop {
-            for model in &mut report.models {
-                model.device.clone_from(&self.device);
-            }
-            self.engines.0.loads.send_if_modified(|loads| {
-                let same = loads.get(&self.device) == Some(&report.models);
-                if !same {
-                    loads.insert(self.device.clone(), std::mem::take(&mut report.models));
+            self.engines.0.loads.report(&self.device, report);
+            let mut next = pin!(reports.message());
+            let next = match tokio::time::timeout(DOUBT, &mut next).await {
+                Ok(next) => Ok(next),
+                Err(_) => {
+                    self.engines.0.loads.doubt(&self.device);
+                    tokio::time::timeout(SILENCE.saturating_sub(DOUBT), next).await
                 }
-                !same
-            });
-            report = match tokio::time::timeout(SILENCE, reports.message()).await {
+            };
+            report = match next {
                 Ok(Ok(Some(report))) => report,
                 Ok(Ok(None)) => return "ended its load reports".to_owned(),
                 Ok(Err(status)) => return format!("broke its load reports off ({})", status.message()),

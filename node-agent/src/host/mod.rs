@@ -5,6 +5,7 @@
 //! Kubernetes API.
 
 mod engine;
+mod loads;
 mod package;
 mod phase;
 mod probe;
@@ -111,7 +112,7 @@ pub fn spawn(
     let statuses = watch::Sender::default();
     let receiver = statuses.subscribe();
     let engines = Engines::new(options.clone(), devices.clone(), stop.clone());
-    let load = engines.loads();
+    let load = engines.loads().subscribe();
     let shared = Arc::new(Shared {
         options,
         fetcher,

@@ -242,6 +242,8 @@ impl Resident {
             )));
         }
         self.up = Some(Arc::clone(&up));
+        // One of the same name may have left this engine before us.
+        shared.engines.loads().admit(&self.name);
         let request = RepositoryModelLoadRequest {
             model_name: self.name.clone(),
             ..RepositoryModelLoadRequest::default()
@@ -296,8 +298,10 @@ impl Resident {
             return Event::Done;
         };
         let mut standing = using.standing();
+        // Some schedulers hear of the deletion later than we: the API server tells each of us for itself.
+        self.shared.engines.loads().withdraw(&self.name);
         let work = async {
-            let mut loads = self.shared.engines.loads();
+            let mut loads = self.shared.engines.loads().subscribe();
             let idle = async {
                 tokio::time::sleep(HEARD).await;
                 let device = &self.replica.spec.device;
@@ -335,6 +339,9 @@ impl Resident {
         };
         if let Err(error) = package::remove(&up.repository.join(&self.name)) {
             tracing::debug!(%error, "a model's folder stays");
+        }
+        if !matches!(event, Event::Failed(_)) {
+            self.shared.engines.loads().admit(&self.name);
         }
         event
     }

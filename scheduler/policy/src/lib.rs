@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod breaker;
 pub mod pick;
 pub mod place;
 pub mod rollout;

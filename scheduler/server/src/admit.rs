@@ -62,6 +62,11 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    /// What came compressed has so many bytes when it is opened: the greater number counts.
+    pub(crate) fn opened(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.grow(bytes.saturating_sub(self.counted))
+    }
+
     /// More of its body has come.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let limits = self.admission.limits;
@@ -116,6 +121,18 @@ mod tests {
         assert_eq!(admission.admit().unwrap_err().kind, Kind::Shed);
         drop(first);
         assert!(admission.admit().is_ok());
+    }
+
+    #[test]
+    fn what_is_opened_counts_with_the_greater_of_its_sizes() {
+        let admission = admission();
+        let mut request = admission.admit().unwrap();
+        request.grow(PIECE).unwrap();
+        request.opened(3 * PIECE).unwrap();
+        assert_eq!(admission.bytes(), 3 * PIECE);
+        request.opened(PIECE).unwrap();
+        assert_eq!(admission.bytes(), 3 * PIECE);
+        assert_eq!(request.opened(3 * PIECE + 1).unwrap_err().kind, Kind::TooLarge);
     }
 
     #[test]

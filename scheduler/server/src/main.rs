@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// A Service goes on sending for a moment after its pod has said that it leaves.
-const GRACE: Duration = Duration::from_secs(2);
+/// A Service goes on sending after its pod has said that it leaves, until kube-proxy of every node has heard of it.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Picks a replica for each request and forwards the request's bytes.
 #[derive(Debug, Parser)]
@@ -44,6 +44,9 @@ struct Run {
     /// `strategy` and `defaultNamespace`, as YAML; re-read when it changes.
     #[arg(long, env = "AFTERGLOW_CONFIG")]
     config: Option<PathBuf>,
+    /// Keep the view of the fleet in this file, and start from it while the API server is away.
+    #[arg(long, env = "AFTERGLOW_KEEP")]
+    keep: Option<PathBuf>,
     /// Where to serve REST (Open Inference Protocol and `OpenAI` embeddings).
     #[arg(long, env = "AFTERGLOW_HTTP", default_value = "0.0.0.0:8000")]
     http: SocketAddr,
@@ -95,7 +98,7 @@ async fn run(args: Run) -> Result<()> {
     let client = connect().await?;
     let (fleet_out, fleet) = watch::channel(Arc::new(Fleet::default()));
     let (ready_out, ready) = watch::channel(false);
-    tokio::spawn(fleet::watch(client, args.cluster.clone(), fleet_out));
+    tokio::spawn(fleet::watch(client, args.cluster.clone(), args.keep, fleet_out));
     // Alive at once, ready when the fleet is known: an API server that is away is no reason to start again.
     let mut known = fleet.clone();
     tokio::spawn(async move {

@@ -65,10 +65,10 @@ impl Metrics {
             &registry,
             IntCounter::new(
                 "afterglow_scheduler_broken_connections_total",
-                "Attempts that ended without an answer",
+                "Attempts that ended without an answer, or could not be begun",
             )?,
         )?;
-        for after in ["busy", "missing", "broken", "over-budget"] {
+        for after in ["busy", "missing", "broken", "fault", "late", "over-budget"] {
             retries.with_label_values(&[after]);
         }
         Ok(Self {

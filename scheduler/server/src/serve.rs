@@ -25,7 +25,8 @@ use crate::door;
 use crate::fleet::Fleet;
 use crate::load::{self, Table};
 use crate::metrics::Metrics;
-use crate::send::{Budget, Scheduler};
+use crate::send::web::Web;
+use crate::send::{Budget, Links, Scheduler};
 use crate::sessions::Sessions;
 
 /// Connections that one door holds open at a time; further ones wait in the kernel's queue.
@@ -36,8 +37,14 @@ const HEAD_OR_IDLE: Duration = Duration::from_secs(75);
 const HEAD_BYTES: usize = 64 << 10;
 /// Largest header list over HTTP/2, as h2 counts it.
 const HEADER_LIST_BYTES: u32 = 16 << 10;
-/// How long running requests may take at the end.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// After open connections were told to go away, new ones are still taken for so long: kube-proxy of some node may not have heard
+/// of the end yet, and a client that was sent away may come back to where it was sent.
+const LINGER: Duration = Duration::from_secs(1);
+/// A client over HTTP/2 that is silent for so long is asked for a sign of life.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A connection over HTTP/2 lives for about so long, a tenth more or less, and is then asked to go away: clients that keep one for
+/// ever would not find a scheduler that came later.
+const AGE: Duration = Duration::from_mins(10);
 
 /// The sockets to serve on; bound by the caller, so that a port in use is an error before anything else.
 #[derive(Debug)]
@@ -73,8 +80,8 @@ pub struct Options {
     pub metrics_of_others: Option<MetricsOfOthers>,
 }
 
-/// Serves until `shutdown` fires; then is not ready any more, takes requests for `grace` longer, lets running ones finish (30 s
-/// at most), and returns.
+/// Serves until `shutdown` fires; then is not ready any more, takes requests for `grace` longer, lets running ones finish (as long
+/// as a request may take), and returns.
 pub async fn serve(
     options: Options,
     fleet: watch::Receiver<Arc<Fleet>>,
@@ -90,7 +97,8 @@ pub async fn serve(
         ready,
         metrics_of_others,
     } = options;
-    let leaving = CancellationToken::new();
+    let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
+    let links = Arc::new(Links::default());
     let scheduler = Arc::new(Scheduler {
         cluster,
         own_namespace: namespace,
@@ -101,16 +109,16 @@ pub async fn serve(
         admission: Admission::new(limits),
         budget: Budget::default(),
         metrics: Metrics::new().context("making the metrics")?,
-        channels: crate::send::grpc::Channels::default(),
-        web: crate::send::web::Web::default(),
+        web: Web::new(links.clone()),
+        links: links.clone(),
         limits,
         begun: ready,
         leaving: leaving.clone(),
+        stop: stop.clone(),
     });
     let ended = CancellationToken::new();
     let background = {
-        let pool = scheduler.clone();
-        let changed = move |fleet: &Fleet| pool.channels.keep(fleet);
+        let changed = move |fleet: &Fleet| links.keep(fleet);
         tokio::spawn(load::follow(
             fleet,
             scheduler.table.clone(),
@@ -120,21 +128,28 @@ pub async fn serve(
     };
     let pages = listeners.metrics.map(|listener| {
         let router = pages(scheduler.clone(), metrics_of_others);
-        tokio::spawn(listen(listener, router, Protocol::Http1, ended.clone()))
+        tokio::spawn(listen(
+            listener,
+            router,
+            Protocol::Http1,
+            limits.deadline,
+            ended.clone(),
+        ))
     });
-    let stop = CancellationToken::new();
     let doors = async {
         tokio::join!(
             listen(
                 listeners.http,
                 door::rest::router(scheduler.clone()),
                 Protocol::Http1,
+                limits.deadline,
                 stop.clone()
             ),
             listen(
                 listeners.grpc,
                 door::grpc::router(scheduler.clone()),
                 Protocol::Http2,
+                limits.deadline,
                 stop.clone()
             ),
         );
@@ -203,16 +218,23 @@ enum Protocol {
     Http2,
 }
 
-/// Serves until `stop` fires; then takes no connection, tells open ones to go away, and waits for running requests, though not
-/// longer than [`PATIENCE`].
-async fn listen(listener: TcpListener, router: Router, protocol: Protocol, stop: CancellationToken) {
+/// Serves until `stop` fires; then tells open connections to go away, takes new ones for [`LINGER`] longer, and waits for running
+/// requests, though not longer than `patience`.
+async fn listen(
+    listener: TcpListener,
+    router: Router,
+    protocol: Protocol,
+    patience: Duration,
+    stop: CancellationToken,
+) {
     let builder = Arc::new(builder(protocol));
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
     let abandon = CancellationToken::new();
+    let mut closing = pin!(lingering(stop.clone()));
     loop {
         let (stream, slot) = tokio::select! {
-            () = stop.cancelled() => break,
+            () = &mut closing => break,
             accepted = accept(&listener, &slots) => match accepted {
                 Some(accepted) => accepted,
                 None => break,
@@ -222,7 +244,7 @@ async fn listen(listener: TcpListener, router: Router, protocol: Protocol, stop:
             (builder.clone(), router.clone(), stop.clone(), abandon.clone());
         connections.spawn(async move {
             tokio::select! {
-                () = connection(&builder, stream, router, stop) => {}
+                () = connection(&builder, stream, router, protocol, stop) => {}
                 () = abandon.cancelled() => {}
             }
             drop(slot);
@@ -230,14 +252,20 @@ async fn listen(listener: TcpListener, router: Router, protocol: Protocol, stop:
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(PATIENCE, connections.wait()).await.is_err() {
+    if tokio::time::timeout(patience, connections.wait()).await.is_err() {
         tracing::warn!(
             open = connections.len(),
-            "requests still running after {PATIENCE:?} are dropped"
+            "requests still running after {patience:?} are dropped"
         );
         abandon.cancel();
         connections.wait().await;
     }
+}
+
+/// Until [`LINGER`] after `stop`.
+async fn lingering(stop: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LINGER).await;
 }
 
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
@@ -264,19 +292,36 @@ async fn connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
     router: Router,
+    protocol: Protocol,
     stop: CancellationToken,
 ) {
-    // A connection that says nothing at all: over HTTP/2 nobody else counts its time.
-    let first_word = tokio::time::timeout(HEAD_OR_IDLE, stream.readable());
+    // A connection that says nothing at all: over HTTP/2 nobody else counts its time. One that was just made is given the time to
+    // send its request even at the end.
+    let mut first = [0];
+    // Not `readable()`, which may be told too early: a connection that has read nothing yet would be closed at the end.
+    let first_word = tokio::time::timeout(HEAD_OR_IDLE, stream.peek(&mut first));
     tokio::select! {
+        biased;
         said = first_word => if said.is_err() { return },
-        () = stop.cancelled() => return,
+        () = lingering(stop.clone()) => return,
     }
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let old = async {
+        match protocol {
+            Protocol::Http1 => std::future::pending().await,
+            Protocol::Http2 => tokio::time::sleep(age(rand::random())).await,
+        }
+    };
+    // What has come is read before the connection hears that it is to go.
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = old => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -285,6 +330,11 @@ async fn connection(
         // Clients that hang up, send garbage or time out; nothing of ours.
         tracing::debug!(error, "connection");
     }
+}
+
+/// How old a connection gets: clients that came together do not all come again together.
+fn age(random: u16) -> Duration {
+    AGE * 9 / 10 + AGE / 5 * u32::from(random) / u32::from(u16::MAX)
 }
 
 fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
@@ -298,7 +348,7 @@ fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .adaptive_window(true)
-        .keep_alive_interval(Some(Duration::from_mins(1)))
+        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_header_list_size(HEADER_LIST_BYTES)
         .max_concurrent_streams(256);
     match protocol {

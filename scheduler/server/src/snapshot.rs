@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use afterglow_policy::breaker::{Health, Standing, tiers};
 use afterglow_policy::pick::Candidate;
 
 use crate::fleet::{Fleet, Replica};
-use crate::load::{Table, Tracker, admissible};
+use crate::load::{Table, Tracker};
 use crate::refusal::{Kind, Refusal};
+use crate::send::Links;
 
 /// A request as far as routing knows it.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub(crate) struct Call {
     /// Requests of one session go to one replica while that is there and not overloaded.
     pub(crate) session: Option<String>,
     pub(crate) bytes: u64,
+    /// Whether it is what replicas are for; questions about a model are not.
+    pub(crate) inference: bool,
     pub(crate) arrival: Instant,
     pub(crate) deadline: Instant,
 }
@@ -28,33 +32,32 @@ pub(crate) struct Call {
 pub(crate) struct Choice {
     pub(crate) replica: Arc<Replica>,
     pub(crate) tracker: Arc<Tracker>,
+    /// Whether a request that goes there goes to see whether it is well again.
+    pub(crate) probes: bool,
     pub(crate) candidate: Candidate,
 }
 
-/// The replicas that may answer the call; never empty.
+/// The replicas that may answer the call, each with what speaks against it; never empty.
 pub(crate) fn snapshot(
     fleet: &Fleet,
     table: &Table,
+    links: &Links,
     call: &Call,
     now: Instant,
 ) -> Result<Vec<Choice>, Refusal> {
     let ready = ready(fleet, call)?;
-    let trackers: Vec<Arc<Tracker>> = ready
-        .iter()
-        .map(|replica| table.tracker(&replica.engine_model))
-        .collect();
-    let ejected: Vec<Option<Instant>> = trackers
-        .iter()
-        .map(|tracker| tracker.ejected_until(now))
-        .collect();
-    let usable = admissible(&ejected);
-    let choices: Vec<(bool, Choice)> = ready
+    let (healths, mut choices): (Vec<Health>, Vec<Choice>) = ready
         .into_iter()
-        .zip(trackers)
-        .zip(usable)
-        .filter(|(_, usable)| *usable)
-        .map(|((replica, tracker), _)| {
+        .map(|replica| {
+            let tracker = table.tracker(&replica.engine_model, &replica.node);
+            let engine = links.known(&replica.grpc);
+            let engine = engine.map_or(Standing::Well, |engine| engine.standing(now));
             let load = tracker.load(now);
+            let health = Health {
+                standing: tracker.health.standing(now).max(engine),
+                accepts: load.accepts,
+                silent: table.silent(&replica.node, now),
+            };
             let candidate = Candidate {
                 id: replica.id.clone(),
                 waiting: load.waiting,
@@ -71,22 +74,21 @@ pub(crate) fn snapshot(
                 report_age_microseconds: load
                     .age
                     .map_or(u64::MAX, |age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX)),
+                tier: 0,
             };
             let choice = Choice {
                 replica,
                 tracker,
+                probes: health.standing == Standing::MayProbe,
                 candidate,
             };
-            (load.accepts, choice)
+            (health, choice)
         })
-        .collect();
-    // A node that wants nothing new is left alone, unless there is no other.
-    let any = choices.iter().any(|(accepts, _)| *accepts);
-    Ok(choices
-        .into_iter()
-        .filter(|(accepts, _)| *accepts || !any)
-        .map(|(_, choice)| choice)
-        .collect())
+        .unzip();
+    for (choice, tier) in choices.iter_mut().zip(tiers(&healths)) {
+        choice.candidate.tier = tier;
+    }
+    Ok(choices)
 }
 
 /// The model's replicas that the fleet says can answer; else why there are none.
@@ -144,6 +146,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use afterglow_crds::ModelDeployment;
+    use afterglow_policy::breaker::Event;
     use serde_json::json;
 
     use super::*;
@@ -157,6 +160,7 @@ pub(crate) mod tests {
             version: version.map(str::to_owned),
             session: None,
             bytes: 10,
+            inference: true,
             arrival: now,
             deadline: now + Duration::from_mins(1),
         }
@@ -177,8 +181,8 @@ pub(crate) mod tests {
     }
 
     fn ids(version: Option<&str>) -> Result<Vec<String>, Kind> {
-        let table = Table::default();
-        snapshot(&fleet(), &table, &call(version), Instant::now())
+        let (table, links) = (Table::default(), Links::default());
+        snapshot(&fleet(), &table, &links, &call(version), Instant::now())
             .map(|choices| {
                 choices
                     .into_iter()
@@ -203,10 +207,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_model_of_another_namespace_is_not_there() {
-        let table = Table::default();
+        let (table, links) = (Table::default(), Links::default());
         let mut call = call(None);
         call.namespace = "other".into();
-        let refusal = snapshot(&fleet(), &table, &call, Instant::now()).unwrap_err();
+        let refusal = snapshot(&fleet(), &table, &links, &call, Instant::now()).unwrap_err();
         assert_eq!(refusal.kind, Kind::NotFound);
         assert_eq!(refusal.message, "no model `m` in namespace `other`");
     }
@@ -217,41 +221,47 @@ pub(crate) mod tests {
         assert_eq!(refusal.kind, Kind::Unavailable);
     }
 
+    fn tiers_of(fleet: &Fleet, table: &Table, now: Instant) -> Vec<(String, u8)> {
+        let choices = snapshot(fleet, table, &Links::default(), &call(None), now).unwrap();
+        let tier = |choice: Choice| (choice.replica.id.clone(), choice.candidate.tier);
+        choices.into_iter().map(tier).collect()
+    }
+
     #[test]
-    fn a_broken_replica_is_left_alone_while_another_works() {
+    fn a_replica_without_its_model_is_left_alone_while_another_works() {
         let (fleet, table, now) = (fleet(), Table::default(), Instant::now());
-        table.tracker("team.a").broke(now);
-        let left = snapshot(&fleet, &table, &call(None), now).unwrap();
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].replica.id, "team/b");
-        table.tracker("team.b").broke(now);
-        assert_eq!(
-            snapshot(&fleet, &table, &call(None), now).unwrap().len(),
-            2,
-            "all broken: nothing is known to be better"
-        );
+        table.tracker("team.a", "n1").health.learn(Event::NotThere, now);
+        let tiers = tiers_of(&fleet, &table, now);
+        assert_eq!(tiers, [("team/a".to_owned(), 3), ("team/b".to_owned(), 0)]);
+        let later = now + Duration::from_secs(1);
+        let choices = snapshot(&fleet, &table, &Links::default(), &call(None), later).unwrap();
+        assert!(choices[0].probes && choices[0].candidate.tier == 0, "one may see");
     }
 
     #[test]
     fn a_draining_node_is_left_alone_while_another_takes_requests() {
-        let (fleet, table, now) = (fleet(), Table::default(), Instant::now());
-        let model = |name: &str| afterglow_proto::load::Model {
-            name: name.into(),
-            ready: true,
-            ..Default::default()
-        };
-        table.tracker("team.a");
+        let (mut fleet, table, now) = (fleet(), Table::default(), Instant::now());
+        let model = fleet
+            .models
+            .get_mut("team")
+            .and_then(|models| models.get_mut("m"));
+        Arc::make_mut(&mut model.unwrap().ready[1]).node = "n2".into();
+        table.keep(&fleet, now);
         let report = afterglow_proto::load::Report {
-            models: vec![model("team.a")],
+            models: vec![afterglow_proto::load::Model {
+                name: "team.a".into(),
+                ready: true,
+                ..Default::default()
+            }],
             draining: true,
             ..Default::default()
         };
         table.report("n1", &report, now);
-        let left = snapshot(&fleet, &table, &call(None), now).unwrap();
-        assert_eq!(left[0].replica.id, "team/b");
-        assert_eq!(left.len(), 1);
+        let tiers = tiers_of(&fleet, &table, now);
+        assert_eq!(tiers, [("team/a".to_owned(), 2), ("team/b".to_owned(), 0)]);
+        let choices = snapshot(&fleet, &table, &Links::default(), &call(None), now).unwrap();
         assert_eq!(
-            left[0].candidate.run_microseconds, 900,
+            choices[0].candidate.run_microseconds, 900,
             "the probe's, while nothing ran"
         );
     }

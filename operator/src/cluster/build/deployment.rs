@@ -17,13 +17,15 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
         "spec": {
             "replicas": spec.replicas,
             "selector": { "matchLabels": selector },
+            // So long kube-proxy may need until it sends requests to a new scheduler: the next old one goes only then.
+            "minReadySeconds": 3,
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
             "template": {
                 "metadata": { "labels": blueprint.labels(Component::Scheduler) },
                 "spec": {
                     "serviceAccountName": name,
-                    // Requests may take 30 s; whoever is still being served after that is cut.
-                    "terminationGracePeriodSeconds": 45,
+                    // 5 s until everybody has heard of the end, 1 s for those who come late, 60 s that a request may take, and some.
+                    "terminationGracePeriodSeconds": 75,
                     "securityContext": {
                         "runAsNonRoot": true,
                         "runAsUser": USER,
@@ -45,6 +47,7 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
                             format!("--cluster={}", blueprint.cluster_name()),
                             format!("--namespace={}", blueprint.namespace()),
                             "--config=/etc/afterglow/scheduler.yaml",
+                            "--keep=/var/lib/afterglow/fleet.json",
                             "--http=0.0.0.0:8000",
                             "--grpc=0.0.0.0:8001",
                             "--metrics=0.0.0.0:8002",
@@ -72,9 +75,16 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
                         },
                         "terminationMessagePolicy": "FallbackToLogsOnError",
                         // A folder, not a file: only so do changes arrive in a running pod.
-                        "volumeMounts": [{ "name": "config", "mountPath": "/etc/afterglow", "readOnly": true }],
+                        "volumeMounts": [
+                            { "name": "config", "mountPath": "/etc/afterglow", "readOnly": true },
+                            { "name": "view", "mountPath": "/var/lib/afterglow" },
+                        ],
                     }],
-                    "volumes": [{ "name": "config", "configMap": { "name": name } }],
+                    "volumes": [
+                        { "name": "config", "configMap": { "name": name } },
+                        // For a scheduler that is started again in its pod while the API server is away.
+                        { "name": "view", "emptyDir": { "sizeLimit": "128Mi" } },
+                    ],
                 },
             },
         },

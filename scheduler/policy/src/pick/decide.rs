@@ -4,6 +4,9 @@ use super::{Because, Candidate, Pick, Request, Strategy, score, sticky};
 
 /// The replica that should answer `request`, or `None` if every candidate has refused it (or there is none).
 ///
+/// Only those of the lowest tier that has any left come into question, for sessions and for the only replica of a revision too:
+/// a replica in doubt is asked when those that are not have refused.
+///
 /// Candidates that are equally good, within what can be known, are drawn from by `random`: schedulers that decide at the
 /// same moment from the same reports must not all pick the same replica. Any number will do, the same number gives the
 /// same answer.
@@ -21,6 +24,7 @@ use super::{Because, Candidate, Pick, Request, Strategy, score, sticky};
 ///     on_cpu: false,
 ///     upload_bytes_per_second: 0,
 ///     report_age_microseconds: 0,
+///     tier: 0,
 /// };
 /// let replicas = [replica("default/slow", 0, 30_000), replica("default/fast", 2, 1_000)];
 ///
@@ -31,11 +35,13 @@ use super::{Because, Candidate, Pick, Request, Strategy, score, sticky};
 /// assert_eq!(answer.index, 0);
 /// ```
 pub fn pick(candidates: &[Candidate], request: &Request, strategy: Strategy, random: u64) -> Option<Pick> {
-    let able: Vec<(usize, &Candidate)> = candidates
+    let mut able: Vec<(usize, &Candidate)> = candidates
         .iter()
         .enumerate()
         .filter(|(_, candidate)| !request.excluded.contains(&candidate.id))
         .collect();
+    let best = able.iter().map(|(_, candidate)| candidate.tier).min()?;
+    able.retain(|(_, candidate)| candidate.tier == best);
     if let [(index, _)] = able[..] {
         let because = Because::Only;
         return Some(Pick { index, because });

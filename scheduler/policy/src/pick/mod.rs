@@ -1,9 +1,12 @@
 //! Which replica answers a request: `(replicas, request, strategy, randomness) → a replica and because of what`.
 //!
-//! [`pick`] is the whole of it. Requests of a session are kept together first, whatever the strategy (`sticky.rs`); all others
-//! go where the strategy says (`score.rs`). Random numbers are an argument, so the same call gives the same answer.
+//! [`pick`] is the whole of it. Only those of the best tier are picked from ([`tiers`](crate::breaker::tiers)); of these, requests
+//! of a session are kept together first, whatever the strategy (`sticky.rs`), and all others go where the strategy says
+//! (`score.rs`). Random numbers are an argument, so the same call gives the same answer. [`patience`] says how long the answer is
+//! waited for before another replica is asked.
 
 mod decide;
+mod patience;
 #[cfg(test)]
 mod properties;
 mod score;
@@ -14,6 +17,7 @@ mod tables;
 use std::fmt;
 
 pub use decide::pick;
+pub use patience::{LEAST_PATIENCE, expected, patience};
 
 /// A replica that could answer, as the scheduler sees it now.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +40,8 @@ pub struct Candidate {
     pub upload_bytes_per_second: u64,
     /// Age of what is known of its load.
     pub report_age_microseconds: u64,
+    /// What speaks against it, 0 = nothing: as long as a request can go to one of a lower tier, it does not come here.
+    pub tier: u8,
 }
 
 /// What is known of a request before it is decoded.

@@ -21,6 +21,7 @@ fn candidate() -> impl Strategy<Value = Candidate> {
                 on_cpu,
                 upload_bytes_per_second: upload,
                 report_age_microseconds: age,
+                tier: 0,
             },
         )
 }
@@ -76,6 +77,26 @@ proptest! {
         let straight = pick(&candidates, &request, how, random).unwrap();
         let turned = pick(&reversed, &request, how, random).unwrap();
         prop_assert_eq!(&candidates[straight.index].id, &reversed[turned.index].id);
+    }
+
+    #[test]
+    fn nobody_of_a_higher_tier_is_asked_while_one_of_a_lower_is_left(
+        candidates in candidates(), how in how(), random in any::<u64>(), key in prop::option::of(any::<u32>()),
+        tiers in prop::collection::vec(0..4_u8, 8), home in any::<prop::sample::Index>(),
+    ) {
+        let mut candidates = candidates;
+        for (candidate, tier) in candidates.iter_mut().zip(tiers) {
+            candidate.tier = tier;
+        }
+        let mut request = key.map_or_else(Request::default, session);
+        request.home = Some(candidates[home.index(candidates.len())].id.clone());
+        let mut asked = Vec::new();
+        while let Some(answer) = pick(&candidates, &request, how, random) {
+            asked.push(candidates[answer.index].tier);
+            request.excluded.push(candidates[answer.index].id.clone());
+        }
+        prop_assert_eq!(asked.len(), candidates.len());
+        prop_assert!(asked.is_sorted(), "{asked:?}");
     }
 
     #[test]

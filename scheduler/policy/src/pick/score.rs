@@ -106,7 +106,7 @@ fn silence(candidate: &Candidate) -> u64 {
 
 /// Halves of runs until a new request is done: what runs now is half through on average, what waits fills runs of its own,
 /// and the new request shares the run of those that are left over.
-fn half_runs(candidate: &Candidate) -> u64 {
+pub(super) fn half_runs(candidate: &Candidate) -> u64 {
     let batch = u64::from(candidate.max_batch_size.max(1));
     let running = u64::from(candidate.running).div_ceil(batch);
     let under_way = (2 * running).saturating_sub(u64::from(running > 0));

@@ -13,6 +13,7 @@ fn replica(id: &str) -> Candidate {
         on_cpu: false,
         upload_bytes_per_second: 1_000_000_000,
         report_age_microseconds: 20_000,
+        tier: 0,
     }
 }
 
@@ -310,4 +311,30 @@ fn a_session_stays_until_its_replica_has_more_than_its_share() {
         Some(home),
         "all are as busy"
     );
+}
+
+#[test]
+fn a_session_leaves_a_replica_in_doubt_at_once_and_the_only_one_is_asked_all_the_same() {
+    let mut candidates = [replica("a"), replica("b")];
+    let request = Request {
+        session: Some("alice".to_owned()),
+        home: Some("a".to_owned()),
+        ..Request::default()
+    };
+    assert_eq!(
+        pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index,
+        0
+    );
+    candidates[0].tier = 1;
+    assert_eq!(
+        pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index,
+        1
+    );
+    candidates[1].tier = 3;
+    assert_eq!(
+        pick(&candidates, &request, Strategy::Adaptive, 0).unwrap().index,
+        0
+    );
+    let alone = pick(&candidates[1..], &request, Strategy::Adaptive, 0).unwrap();
+    assert_eq!(alone.because, Because::Only);
 }

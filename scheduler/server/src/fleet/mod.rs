@@ -1,5 +1,6 @@
 //! What there is to pick from: models, their replicas, and where load reports come from.
 
+mod kept;
 mod objects;
 mod watch;
 

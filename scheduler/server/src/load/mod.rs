@@ -1,17 +1,20 @@
 //! How busy replicas are: what their nodes report, what this scheduler has sent them since, and whether they answer at all.
 
-mod breaker;
+mod health;
 mod streams;
+mod tracker;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use afterglow_proto::load::Report;
 
-pub(crate) use breaker::{Breaker, admissible};
+use crate::fleet::Fleet;
+
+pub(crate) use health::Health;
 pub(crate) use streams::follow;
+pub(crate) use tracker::{Flight, Tracker};
 
 /// A report that is older says nothing any more: nodes report at least once a second.
 pub(crate) const STALE: Duration = Duration::from_secs(3);
@@ -20,50 +23,71 @@ pub(crate) const STALE: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     replicas: RwLock<HashMap<String, Arc<Tracker>>>,
-    /// When each node was heard last.
-    heard: Mutex<HashMap<String, Instant>>,
+    /// When each node was heard last, or seen first.
+    heard: Mutex<HashMap<String, Heard>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Instant,
+    /// Whether anything was heard.
+    ever: bool,
 }
 
 impl Table {
-    /// What is known of one replica; made on first sight.
-    pub(crate) fn tracker(&self, engine_model: &str) -> Arc<Tracker> {
+    /// What is known of one replica, which is on `node`; made on first sight.
+    pub(crate) fn tracker(&self, engine_model: &str, node: &str) -> Arc<Tracker> {
         let known = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(tracker) = known.get(engine_model) {
             return tracker.clone();
         }
         drop(known);
         let mut known = self.replicas.write().unwrap_or_else(PoisonError::into_inner);
-        known.entry(engine_model.to_owned()).or_default().clone()
+        let tracker = known.entry(engine_model.to_owned());
+        tracker.or_insert_with(|| Arc::new(Tracker::new(node))).clone()
     }
 
-    /// Takes a node's report.
+    /// Takes a node's report: of all its replicas, those that it does not name included.
     pub(crate) fn report(&self, node: &str, report: &Report, now: Instant) {
-        lock(&self.heard).insert(node.to_owned(), now);
+        lock(&self.heard).insert(node.to_owned(), Heard { at: now, ever: true });
         let known = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
-        for model in &report.models {
-            let Some(tracker) = known.get(&model.name) else {
-                continue;
-            };
-            let sent = tracker.in_flight();
-            lock(&tracker.state).report = Some(Reported {
-                at: now,
-                sent,
-                accepts: model.ready && !report.draining,
-                waiting: model.waiting,
-                running: model.running,
-                max_batch_size: model.max_batch_size,
-                run_microseconds: model.run_microseconds,
-            });
+        for (name, tracker) in known.iter().filter(|(_, tracker)| tracker.node == node) {
+            let model = report.models.iter().find(|model| model.name == *name);
+            if tracker.report(model, report.draining, now) {
+                tracing::warn!(
+                    replica = name,
+                    node,
+                    "it runs and finishes nothing; it is left alone for a while"
+                );
+            }
         }
     }
 
-    /// Forgets what is not there any more.
-    pub(crate) fn keep(&self, stays: impl Fn(&str) -> bool, node_stays: impl Fn(&str) -> bool) {
+    /// Takes in what is new in the fleet, and forgets what is not there any more.
+    pub(crate) fn keep(&self, fleet: &Fleet, now: Instant) {
+        for replica in fleet.replicas() {
+            // Reports are taken for replicas that are known: make them so before the first request.
+            self.tracker(&replica.engine_model, &replica.node);
+        }
         self.replicas
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|name, tracker| stays(name) || tracker.in_flight() > 0);
-        lock(&self.heard).retain(|node, _| node_stays(node));
+            .retain(|name, tracker| {
+                let stays = fleet.replicas().any(|replica| replica.engine_model == *name);
+                stays || tracker.in_flight() > 0
+            });
+        let mut heard = lock(&self.heard);
+        heard.retain(|node, _| fleet.load.contains_key(node));
+        for node in fleet.load.keys() {
+            let first = Heard { at: now, ever: false };
+            heard.entry(node.clone()).or_insert(first);
+        }
+    }
+
+    /// How long nothing was heard of a node; of one that does not report at all silence means nothing.
+    pub(crate) fn silent(&self, node: &str, now: Instant) -> Duration {
+        let heard = lock(&self.heard).get(node).map(|heard| heard.at);
+        heard.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
 
     /// How long ago each node was heard.
@@ -71,7 +95,8 @@ impl Table {
         let heard = lock(&self.heard);
         heard
             .iter()
-            .map(|(node, at)| (node.clone(), now.saturating_duration_since(*at)))
+            .filter(|(_, heard)| heard.ever)
+            .map(|(node, heard)| (node.clone(), now.saturating_duration_since(heard.at)))
             .collect()
     }
 }
@@ -80,166 +105,60 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is known of one replica.
-#[derive(Debug, Default)]
-pub(crate) struct Tracker {
-    in_flight: AtomicU32,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    report: Option<Reported>,
-    breaker: Breaker,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Reported {
-    at: Instant,
-    /// Requests of this scheduler that were under way when the report came: it counts them.
-    sent: u32,
-    accepts: bool,
-    waiting: u32,
-    running: u32,
-    max_batch_size: u32,
-    run_microseconds: u64,
-}
-
-/// The load of a replica as it is to be believed now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Load {
-    pub(crate) waiting: u32,
-    pub(crate) running: u32,
-    /// 0 = unknown.
-    pub(crate) max_batch_size: u32,
-    /// 0 = unknown.
-    pub(crate) run_microseconds: u64,
-    /// `None`: nothing that could be believed.
-    pub(crate) age: Option<Duration>,
-    /// Whether the node says that it takes requests; silence is consent.
-    pub(crate) accepts: bool,
-}
-
-impl Tracker {
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// A request is on its way; it is over when the guard goes.
-    pub(crate) fn begin(self: &Arc<Self>) -> Flight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Flight(self.clone())
-    }
-
-    /// What to believe: a fresh report and what was sent since, or only what this scheduler itself has under way.
-    pub(crate) fn load(&self, now: Instant) -> Load {
-        let own = self.in_flight();
-        let report = lock(&self.state).report;
-        let fresh = report.filter(|report| now.saturating_duration_since(report.at) < STALE);
-        match fresh {
-            Some(report) => Load {
-                waiting: report.waiting.saturating_add(own.saturating_sub(report.sent)),
-                running: report.running,
-                max_batch_size: report.max_batch_size,
-                run_microseconds: report.run_microseconds,
-                age: Some(now.saturating_duration_since(report.at)),
-                accepts: report.accepts,
-            },
-            None => Load {
-                waiting: own,
-                // Speed and batch size do not grow old.
-                max_batch_size: report.map_or(0, |report| report.max_batch_size),
-                run_microseconds: report.map_or(0, |report| report.run_microseconds),
-                accepts: true,
-                ..Load::default()
-            },
-        }
-    }
-
-    /// When the replica may be used again, if it was ejected.
-    pub(crate) fn ejected_until(&self, now: Instant) -> Option<Instant> {
-        lock(&self.state).breaker.ejected_until(now)
-    }
-
-    /// The connection was refused or broke.
-    pub(crate) fn broke(&self, now: Instant) -> Duration {
-        lock(&self.state).breaker.broke(now)
-    }
-
-    /// It answered, whatever it said.
-    pub(crate) fn answered(&self) {
-        lock(&self.state).breaker.answered();
-    }
-}
-
-/// A request that is under way.
-#[derive(Debug)]
-pub(crate) struct Flight(Arc<Tracker>);
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use afterglow_proto::load::Model;
 
     use super::*;
 
-    fn report(waiting: u32, running: u32) -> Report {
-        Report {
+    #[test]
+    fn a_replica_that_is_gone_is_forgotten_when_its_last_request_is_over() {
+        let (table, now) = (Table::default(), Instant::now());
+        let flight = table.tracker("a", "n").begin();
+        table.keep(&Fleet::default(), now);
+        assert_eq!(table.tracker("a", "n").in_flight(), 1, "still under way");
+        drop(flight);
+        table.keep(&Fleet::default(), now);
+        assert!(table.replicas.read().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_node_is_silent_from_its_first_sight_and_heard_when_it_reports() {
+        let (table, now) = (Table::default(), Instant::now());
+        let fleet = Fleet {
+            load: [("n".to_owned(), "10.0.0.1:9400".to_owned())].into(),
+            ..Fleet::default()
+        };
+        table.keep(&fleet, now);
+        let later = now + STALE;
+        assert_eq!(table.silent("n", later), STALE);
+        assert_eq!(
+            table.silent("other", later),
+            Duration::ZERO,
+            "it has never promised to report"
+        );
+        assert!(table.ages(later).is_empty());
+        table.report("n", &Report::default(), later);
+        assert_eq!(table.silent("n", later), Duration::ZERO);
+        assert_eq!(table.ages(later), [("n".to_owned(), Duration::ZERO)]);
+    }
+
+    #[test]
+    fn a_report_speaks_for_all_replicas_of_its_node_and_for_no_other() {
+        let (table, now) = (Table::default(), Instant::now());
+        let [named, unnamed, elsewhere] =
+            [("a", "n"), ("b", "n"), ("c", "m")].map(|(name, node)| table.tracker(name, node));
+        let report = Report {
             models: vec![Model {
                 name: "a".into(),
                 ready: true,
-                waiting,
-                running,
-                max_batch_size: 8,
-                run_microseconds: 500,
                 ..Model::default()
             }],
             ..Report::default()
-        }
-    }
-
-    #[test]
-    fn what_was_sent_since_a_report_is_added_to_it_and_what_it_counted_is_not() {
-        let table = Table::default();
-        let tracker = table.tracker("a");
-        let now = Instant::now();
-        let before = tracker.begin();
-        table.report("n", &report(3, 1), now);
-        let after = tracker.begin();
-        let load = tracker.load(now);
-        assert_eq!((load.waiting, load.running, load.max_batch_size), (4, 1, 8));
-        drop((before, after));
-        assert_eq!(tracker.load(now).waiting, 3);
-        assert_eq!(tracker.in_flight(), 0);
-    }
-
-    #[test]
-    fn a_silent_node_makes_the_load_unknown_not_the_replica_dead() {
-        let table = Table::default();
-        let tracker = table.tracker("a");
-        let now = Instant::now();
-        table.report("n", &report(30, 1), now);
-        let _one = tracker.begin();
-        let load = tracker.load(now + STALE);
-        assert_eq!((load.waiting, load.running, load.age), (1, 0, None));
-        assert!(load.accepts, "silence says nothing");
-        assert_eq!(load.run_microseconds, 500, "speed does not grow old");
-        assert_eq!(table.ages(now + STALE), [("n".to_owned(), STALE)]);
-    }
-
-    #[test]
-    fn a_replica_that_is_gone_is_forgotten_when_its_last_request_is_over() {
-        let table = Table::default();
-        let flight = table.tracker("a").begin();
-        table.keep(|_| false, |_| false);
-        assert_eq!(table.tracker("a").in_flight(), 1, "still under way");
-        drop(flight);
-        table.keep(|_| false, |_| false);
-        assert!(table.replicas.read().unwrap().is_empty());
+        };
+        table.report("n", &report, now);
+        assert!(named.load(now).accepts);
+        assert!(!unnamed.load(now).accepts, "the node does not have it");
+        assert!(elsewhere.load(now).accepts);
     }
 }

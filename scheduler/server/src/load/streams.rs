@@ -12,10 +12,11 @@ use tonic::transport::Endpoint;
 
 use super::{STALE, Table};
 use crate::fleet::Fleet;
+use crate::send::{causes, connector};
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A node that is back should be heard at once: to try costs one packet.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Keeps one stream open to every node of the fleet until `stop`; forgets replicas and nodes that have left.
 pub(crate) async fn follow(
@@ -27,14 +28,7 @@ pub(crate) async fn follow(
     let mut streams: HashMap<String, (String, DropGuard)> = HashMap::new();
     loop {
         let view = fleet.borrow_and_update().clone();
-        for replica in view.replicas() {
-            // Reports are taken for replicas that are known: make them so before the first request.
-            table.tracker(&replica.engine_model);
-        }
-        table.keep(
-            |name| view.replicas().any(|replica| replica.engine_model == name),
-            |node| view.load.contains_key(node),
-        );
+        table.keep(&view, Instant::now());
         streams.retain(|node, (address, _)| view.load.get(node) == Some(address));
         for (node, address) in &view.load {
             streams.entry(node.clone()).or_insert_with(|| {
@@ -87,12 +81,13 @@ async fn stream(node: &str, address: &str, table: &Table) -> Heard {
     let ended = async {
         let channel = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| error.to_string())?
-            .connect_timeout(CONNECT_WITHIN)
-            .tcp_nodelay(true)
-            .connect()
+            .connect_with_connector(connector())
             .await
             .map_err(|error| causes(&error))?;
-        let asked = LoadClient::new(channel).watch(WatchRequest::default()).await;
+        let mut client = LoadClient::new(channel);
+        let asking = client.watch(WatchRequest::default());
+        let asked = tokio::time::timeout(STALE, asking).await;
+        let asked = asked.map_err(|_| format!("no answer within {} s", STALE.as_secs()))?;
         let mut stream = asked.map_err(|status| status.to_string())?.into_inner();
         loop {
             match tokio::time::timeout(STALE, stream.message()).await {
@@ -111,15 +106,4 @@ async fn stream(node: &str, address: &str, table: &Table) -> Heard {
         reports,
         end: end.err().unwrap_or_default(),
     }
-}
-
-/// An error with its causes: "transport error" alone helps nobody.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

@@ -1,21 +1,17 @@
-//! gRPC towards engines: messages as the bytes they are, one connection per engine.
+//! gRPC towards engines: messages as the bytes they are, over the engine's [`Link`](super::link::Link).
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use super::{Outcome, causes};
-use crate::fleet::{Fleet, Replica};
-
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+use super::link::Broke;
+use super::{Links, Outcome, causes};
+use crate::fleet::Replica;
 
 /// A message in up to three pieces, which go out one behind the other: what is put around a message need not copy it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,37 +83,7 @@ pub(crate) fn varint(out: &mut impl bytes::BufMut, mut value: u64) {
     out.put_u8(value as u8);
 }
 
-/// One connection per engine, made when it is needed and again when it broke.
-#[derive(Debug, Default)]
-pub(crate) struct Channels(Mutex<HashMap<String, Channel>>);
-
-impl Channels {
-    /// The connection to an engine.
-    pub(crate) fn to(&self, address: &str) -> Result<Channel, String> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = known.get(address) {
-            return Ok(channel.clone());
-        }
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| format!("`{address}` is not an address: {error}"))?;
-        let channel = endpoint
-            .connect_timeout(CONNECT_WITHIN)
-            .tcp_nodelay(true)
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .keep_alive_while_idle(true)
-            .connect_lazy();
-        known.insert(address.to_owned(), channel.clone());
-        Ok(channel)
-    }
-
-    /// Forgets engines that are not in the fleet any more; what is under way there goes on.
-    pub(crate) fn keep(&self, fleet: &Fleet) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|address, _| fleet.replicas().any(|replica| replica.grpc == *address));
-    }
-
+impl Links {
     /// One unary call.
     pub(crate) async fn call<C>(
         &self,
@@ -133,16 +99,17 @@ impl Channels {
         C::Encode: Send + Sync + 'static,
         C::Decode: Send + Sync + 'static,
     {
-        let channel = match self.to(&replica.grpc) {
-            Ok(channel) => channel,
-            Err(error) => return Outcome::Broken(error),
+        let origin = match format!("http://{}", replica.grpc).parse::<http::Uri>() {
+            Ok(origin) => origin,
+            Err(error) => return Outcome::Unsent(format!("`{}` is not an address: {error}", replica.grpc)),
         };
-        let mut client = tonic::client::Grpc::new(channel)
+        let link = match self.to(&replica.grpc).await {
+            Ok(link) => link,
+            Err(error) => return Outcome::Unsent(error),
+        };
+        let mut client = tonic::client::Grpc::with_origin(link, origin)
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
-        if let Err(error) = client.ready().await {
-            return Outcome::Broken(causes(&error));
-        }
         let mut request = Request::from_parts(metadata.clone(), http::Extensions::new(), message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let answer = client
@@ -160,29 +127,19 @@ fn outcome<T>(answer: Result<Response<T>, Status>) -> Outcome<Result<Response<T>
     };
     // A status that came over the wire has no cause on this side of it.
     if let Some(source) = std::error::Error::source(&status) {
-        return match status.code() {
-            Code::DeadlineExceeded | Code::ResourceExhausted => Outcome::Answered(Err(status)),
-            _ if is_timeout(source) => Outcome::Answered(Err(Status::deadline_exceeded("no answer in time"))),
-            _ => Outcome::Broken(causes(&status)),
+        return if source.downcast_ref::<Broke>().is_some_and(|broke| broke.unsent) {
+            Outcome::Unsent(causes(&status))
+        } else {
+            Outcome::Broken(causes(&status))
         };
     }
     match status.code() {
         Code::Unavailable => Outcome::Busy(Err(status)),
         // The engine knows one model by that name: it does not have it any more.
         Code::NotFound => Outcome::Missing,
-        _ => Outcome::Answered(Err(status)),
+        Code::Internal | Code::Unknown | Code::DataLoss => Outcome::Fault(Err(status)),
+        _ => Outcome::Refused(Err(status)),
     }
-}
-
-fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.is::<tonic::TimeoutExpired>() {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 /// What of a client's headers an engine gets: trace context and the like, nothing that belongs to one connection and
@@ -274,8 +231,9 @@ mod tests {
         let name = |status: Status| outcome::<Bytes>(Err(status)).name();
         assert_eq!(name(Status::unavailable("queue full")), "busy");
         assert_eq!(name(Status::not_found("no model `team.a`")), "missing");
-        assert_eq!(name(Status::invalid_argument("shape")), "answered");
-        assert_eq!(name(Status::internal("kernel")), "answered");
+        assert_eq!(name(Status::invalid_argument("shape")), "refused");
+        assert_eq!(name(Status::deadline_exceeded("queue")), "refused");
+        assert_eq!(name(Status::internal("kernel")), "fault");
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         assert_eq!(name(Status::from_error(Box::new(refused))), "broken");
     }

@@ -1,11 +1,18 @@
 //! Sends a request to the replica that is picked, and to another one where that is safe.
 //!
-//! An inference changes nothing, so a request may be sent again as long as the client has seen no byte of an answer: when
-//! the connection failed, when the engine had no room, or when it did not have the model any more (the fleet's view was a
-//! moment old). Other answers are the answer.
+//! An inference changes nothing, so a request may be sent again as long as the client has seen no byte of an answer: when the
+//! connection failed, when the engine broke off, failed by itself or kept silent for far too long, when it had no room, or when it
+//! did not have the model any more (the fleet's view was a moment old). Other answers are the answer. A request that could not even
+//! be sent goes elsewhere as if nothing had been.
 
+mod attempt;
 mod budget;
+mod chance;
+mod dial;
 pub(crate) mod grpc;
+mod link;
+mod links;
+mod outcome;
 pub(crate) mod web;
 
 use std::sync::Arc;
@@ -23,12 +30,12 @@ use crate::namespace::{self, Place};
 use crate::pick::{Picked, pick};
 use crate::refusal::Refusal;
 use crate::sessions::Sessions;
-use crate::snapshot::{Call, snapshot};
+use crate::snapshot::{Call, Choice, snapshot};
 
-pub(crate) use budget::Budget;
-
-/// Times that a request may be sent again.
-const RETRIES: usize = 2;
+pub(crate) use budget::{After, Budget};
+pub(crate) use dial::connector;
+pub(crate) use links::Links;
+pub(crate) use outcome::{Outcome, causes};
 
 /// Everything that doors share.
 #[derive(Debug)]
@@ -42,26 +49,15 @@ pub(crate) struct Scheduler {
     pub(crate) admission: Admission,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
-    pub(crate) channels: grpc::Channels,
+    pub(crate) links: Arc<Links>,
     pub(crate) web: web::Web,
     pub(crate) limits: Limits,
     /// Whether there is anything to serve yet, where somebody says so.
     pub(crate) begun: Option<watch::Receiver<bool>>,
     /// Readiness is off: the end is near.
     pub(crate) leaving: CancellationToken,
-}
-
-/// What an attempt came to. `A` is an answer in the door's own words, an error's included.
-#[derive(Debug)]
-pub(crate) enum Outcome<A> {
-    /// The answer.
-    Answered(A),
-    /// The engine has no room, or is on its way out.
-    Busy(A),
-    /// The engine does not have the model (any more).
-    Missing,
-    /// No answer: the connection could not be made, or broke.
-    Broken(String),
+    /// Nothing new is taken.
+    pub(crate) stop: CancellationToken,
 }
 
 /// An answer, and where it came from.
@@ -91,66 +87,95 @@ impl Scheduler {
         self.fleet.borrow().clone()
     }
 
-    /// Sends a call to a replica, at most [`RETRIES`] times again, never past its deadline.
+    /// What there is to pick from for a call, as it is now.
+    fn choices(&self, call: &Call) -> Result<Vec<Choice>, Refusal> {
+        snapshot(&self.view(), &self.table, &self.links, call, Instant::now())
+    }
+
+    /// Sends a call to a replica, again where [`outcome`] says so, never past its deadline.
     #[tracing::instrument(level = "debug", skip_all, fields(namespace = call.namespace, model = call.model))]
     pub(crate) async fn send<A, F, Fut>(&self, call: &Call, attempt: F) -> Result<Sent<A>, Refusal>
     where
         F: Fn(Arc<Replica>) -> Fut,
         Fut: Future<Output = Outcome<A>>,
     {
-        self.budget.earn();
-        let mut excluded: Vec<String> = Vec::new();
+        if call.inference {
+            self.budget.earn();
+        }
+        let mut trip = outcome::Trip::default();
+        let mut chance = None;
         let mut last: Option<(Picked, Outcome<A>, Flight)> = None;
-        for round in 0..=RETRIES {
-            let choices = snapshot(&self.view(), &self.table, call, Instant::now());
-            let strategy = self.config.borrow().strategy;
-            let picked = match choices {
-                Ok(choices) => pick(&choices, call, self.sessions.home(call), &excluded, strategy),
+        loop {
+            let choices = match self.choices(call) {
+                Ok(choices) => choices,
                 // The first word decides; later ones only say that there is nobody left to ask.
                 Err(refusal) if last.is_none() => return Err(refusal),
-                Err(_) => None,
+                Err(_) => Vec::new(),
             };
-            let Some(picked) = picked else { break };
-            if round > 0 && !self.budget.spend() {
-                self.metrics.retry("over-budget");
+            let strategy = self.config.borrow().strategy;
+            let Some(picked) = pick(&choices, call, self.sessions.home(call), &trip.excluded, strategy)
+            else {
+                // All have refused it. One that broke may be back in a moment, or another may come.
+                let worth = last.as_ref().is_some_and(|(_, outcome, _)| outcome.may_pass());
+                if worth && self.another_chance(call, &mut chance).await {
+                    trip.excluded.clear();
+                    continue;
+                }
                 break;
-            }
-            if let Some((_, outcome, _)) = &last {
-                self.metrics.retry(outcome.name());
-            }
-            let replica = picked.choice.replica.clone();
-            self.metrics.pick(picked.because.name());
-            tracing::debug!(replica = replica.id, because = %picked.because, round, "picked");
-            let flight = picked.choice.tracker.begin();
-            let deadline = tokio::time::Instant::from_std(call.deadline);
-            let Ok(outcome) = tokio::time::timeout_at(deadline, attempt(replica.clone())).await else {
-                return Err(Refusal::late(call.deadline - call.arrival));
             };
-            self.observe(&picked.choice, &outcome);
+            if picked.choice.probes && !picked.choice.tracker.health.probe(Instant::now()) {
+                // Another request goes to see; the next look says so.
+                continue;
+            }
+            if let Some(after) = trip.due.take() {
+                if !self.budget.spend(after) {
+                    self.metrics.retry("over-budget");
+                    break;
+                }
+                self.metrics.retry(trip.last);
+            }
+            self.metrics.pick(picked.because.name());
+            tracing::debug!(replica = picked.choice.replica.id, because = %picked.because, "picked");
+            let flight = picked.choice.tracker.begin();
+            let outcome = self.attempt(call, &picked, &choices, &trip, &attempt).await?;
             if let Outcome::Answered(answer) = outcome {
-                self.sessions.remember(call, &replica.id);
+                self.sessions.remember(call, &picked.choice.replica.id);
                 return Ok(sent(picked, answer, flight));
             }
-            excluded.push(replica.id.clone());
+            let again = trip.again(&outcome);
+            trip.excluded.push(picked.choice.replica.id.clone());
             last = Some((picked, outcome, flight));
+            if !again {
+                break;
+            }
         }
-        let Some((picked, outcome, flight)) = last else {
-            return Err(Refusal::unavailable(format!(
-                "no replica of model `{}` can be used",
-                call.model
-            )));
-        };
-        match outcome {
-            Outcome::Answered(answer) | Outcome::Busy(answer) => Ok(sent(picked, answer, flight)),
-            Outcome::Missing => Err(Refusal::unavailable(format!(
-                "model `{}` is being moved; try again",
-                call.model
-            ))),
-            Outcome::Broken(error) => Err(Refusal::unavailable(format!(
-                "replica {} of model `{}` cannot be reached: {error}",
-                picked.choice.replica.id, call.model
-            ))),
-        }
+        finish(call, last)
+    }
+}
+
+/// What the client is told when the last attempt was not the answer.
+fn finish<A>(call: &Call, last: Option<(Picked, Outcome<A>, Flight)>) -> Result<Sent<A>, Refusal> {
+    let Some((picked, outcome, flight)) = last else {
+        return Err(Refusal::unavailable(format!(
+            "no replica of model `{}` can be used",
+            call.model
+        )));
+    };
+    let (model, replica) = (&call.model, &picked.choice.replica.id);
+    match outcome {
+        Outcome::Answered(answer)
+        | Outcome::Refused(answer)
+        | Outcome::Fault(answer)
+        | Outcome::Busy(answer) => Ok(sent(picked, answer, flight)),
+        Outcome::Missing => Err(Refusal::unavailable(format!(
+            "model `{model}` is being moved; try again"
+        ))),
+        Outcome::Late => Err(Refusal::unavailable(format!(
+            "replica {replica} of model `{model}` does not answer, and there is no other"
+        ))),
+        Outcome::Broken(error) | Outcome::Unsent(error) => Err(Refusal::unavailable(format!(
+            "replica {replica} of model `{model}` cannot be reached: {error}"
+        ))),
     }
 }
 
@@ -161,29 +186,4 @@ fn sent<A>(picked: Picked, answer: A, flight: Flight) -> Sent<A> {
         replica: picked.choice.replica,
         flight,
     }
-}
-
-impl<A> Outcome<A> {
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Answered(_) => "answered",
-            Self::Busy(_) => "busy",
-            Self::Missing => "missing",
-            Self::Broken(_) => "broken",
-        }
-    }
-}
-
-/// An error with its causes: "transport error" alone helps nobody.
-pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = next.source();
-    }
-    text
 }

@@ -1,21 +1,27 @@
-//! REST towards engines: bodies as the bytes they are, pooled connections.
+//! REST towards engines: bodies as the bytes they are, pooled connections. Whether the engine is there, its
+//! [`Link`](super::link::Link) knows: pooled connections do not ask.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::{Outcome, causes};
+use super::dial::connector;
+use super::link::Link;
+use super::{Links, Outcome, causes};
 use crate::fleet::Replica;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Engines close a connection that is idle for 75 s; ours goes first.
 const IDLE: Duration = Duration::from_secs(30);
+/// An answer of no more bytes is read before the client sees its head: if it breaks off, another replica can still be asked.
+const SHORT: u64 = 256 << 10;
 /// Errors are read, to put the client's name for the model into them; they are short.
 const LONGEST_ERROR: usize = 64 << 10;
 
@@ -43,32 +49,49 @@ pub(crate) enum NotFound {
 /// What came back.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// A success, whose body is still coming.
-    Stream(Response<Incoming>),
+    /// A success, whose body is still coming, as long as the engine is there.
+    Stream(Response<Incoming>, Link),
+    /// A success, read to its end.
+    Whole(Response<Bytes>),
     /// An error, read to its end.
     Error(Response<Bytes>),
 }
 
 /// A client with its connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Web(Client<HttpConnector, Full<Bytes>>);
+pub(crate) struct Web {
+    client: Client<HttpConnector, Full<Bytes>>,
+    links: Arc<Links>,
+}
 
-impl Default for Web {
-    fn default() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_WITHIN));
+impl Web {
+    pub(crate) fn new(links: Arc<Links>) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self(client)
+            .build(connector());
+        Self { client, links }
     }
 }
 
 impl Web {
     /// One request.
     pub(crate) async fn call(&self, replica: &Replica, outgoing: Outgoing) -> Outcome<Answer> {
+        let link = match self.links.to(&replica.grpc).await {
+            Ok(link) if link.lost.is_cancelled() => {
+                return Outcome::Unsent("the engine is not there any more".to_owned());
+            }
+            Ok(link) => link,
+            Err(error) => return Outcome::Unsent(error),
+        };
+        let lost = link.lost.clone();
+        tokio::select! {
+            outcome = self.exchange(replica, outgoing, link) => outcome,
+            () = lost.cancelled() => Outcome::Broken("the engine is not there any more".to_owned()),
+        }
+    }
+
+    async fn exchange(&self, replica: &Replica, outgoing: Outgoing, link: Link) -> Outcome<Answer> {
         let not_found = outgoing.not_found;
         let uri = format!("http://{}{}", replica.http, outgoing.path);
         let request = Request::builder()
@@ -77,27 +100,35 @@ impl Web {
             .body(Full::new(outgoing.body));
         let mut request = match request {
             Ok(request) => request,
-            Err(error) => return Outcome::Broken(format!("{uri}: {error}")),
+            Err(error) => return Outcome::Unsent(format!("{uri}: {error}")),
         };
         *request.headers_mut() = outgoing.headers;
-        let response = match self.0.request(request).await {
+        let response = match self.client.request(request).await {
             Ok(response) => response,
+            Err(error) if error.is_connect() => return Outcome::Unsent(causes(&error)),
             Err(error) => return Outcome::Broken(causes(&error)),
         };
-        if !response.status().is_client_error() && !response.status().is_server_error() {
-            return Outcome::Answered(Answer::Stream(response));
-        }
         let (parts, body) = response.into_parts();
+        if !parts.status.is_client_error() && !parts.status.is_server_error() {
+            if body.size_hint().exact().is_none_or(|bytes| bytes > SHORT) {
+                return Outcome::Answered(Answer::Stream(Response::from_parts(parts, body), link));
+            }
+            return match body.collect().await {
+                Ok(body) => Outcome::Answered(Answer::Whole(Response::from_parts(parts, body.to_bytes()))),
+                Err(error) => Outcome::Broken(causes(&error)),
+            };
+        }
         let body = match Limited::new(body, LONGEST_ERROR).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => return Outcome::Broken(error.to_string()),
         };
-        match parts.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                Outcome::Busy(Answer::Error(Response::from_parts(parts, body)))
-            }
+        let status = parts.status;
+        let answer = Answer::Error(Response::from_parts(parts, body));
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => Outcome::Busy(answer),
             StatusCode::NOT_FOUND if not_found == NotFound::Gone => Outcome::Missing,
-            _ => Outcome::Answered(Answer::Error(Response::from_parts(parts, body))),
+            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY => Outcome::Fault(answer),
+            _ => Outcome::Refused(answer),
         }
     }
 }

@@ -4,8 +4,11 @@
     reason = "helpers of tests, where a panic is the complaint"
 )]
 
+mod drain;
+mod faults;
 mod grpc;
 mod lifecycle;
+mod proxy;
 mod rest;
 mod upstream;
 mod world;

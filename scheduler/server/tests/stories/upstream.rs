@@ -30,6 +30,10 @@ pub(crate) enum Mood {
     Invalid,
     /// Until it is let go.
     Waits,
+    /// At once, with an error of its own.
+    Fails,
+    /// REST only: the head and half of so many bytes; nothing more comes.
+    Half(usize),
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +101,12 @@ impl Upstream {
         self.0.go.notify_one();
     }
 
+    /// Answers all that wait here, and what comes.
+    pub(crate) fn let_all_go(&self) {
+        self.mood(Mood::Answers);
+        self.0.go.notify_waiters();
+    }
+
     pub(crate) fn last(&self) -> (ModelInferRequest, http::HeaderMap) {
         self.0.heard.lock().unwrap().last().unwrap().clone()
     }
@@ -106,7 +116,12 @@ impl Upstream {
         let mood = *self.0.mood.lock().unwrap();
         if mood == Mood::Waits {
             self.0.arrived.notify_one();
-            self.0.go.notified().await;
+            let mut go = std::pin::pin!(self.0.go.notified());
+            go.as_mut().enable();
+            // It may have changed its mood since.
+            if *self.0.mood.lock().unwrap() == Mood::Waits {
+                go.await;
+            }
         }
         mood
     }
@@ -131,6 +146,8 @@ async fn rest(State(upstream): State<Upstream>, request: Request) -> Response {
             let text = format!("model `team.{}`: wrong shape", upstream.0.name);
             return error(StatusCode::BAD_REQUEST, text);
         }
+        Mood::Fails => return error(StatusCode::INTERNAL_SERVER_ERROR, "the kernel failed".into()),
+        Mood::Half(bytes) => return half(bytes),
         Mood::Answers | Mood::Waits => {}
     }
     let mut response = Response::new(Body::from(body));
@@ -146,6 +163,15 @@ async fn rest(State(upstream): State<Upstream>, request: Request) -> Response {
             headers.insert(name, value.clone());
         }
     }
+    response
+}
+
+/// The head of an answer of so many bytes, and half of them.
+fn half(bytes: usize) -> Response {
+    let first = tokio_stream::once(Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; bytes / 2])));
+    let body = tokio_stream::StreamExt::chain(first, tokio_stream::pending());
+    let mut response = Response::new(Body::from_stream(body));
+    response.headers_mut().insert("content-length", bytes.into());
     response
 }
 
@@ -207,7 +233,8 @@ async fn infer(
                 request.model_name
             )));
         }
-        Mood::Answers | Mood::Waits => {}
+        Mood::Fails => return Err(Status::internal("the kernel failed")),
+        Mood::Answers | Mood::Waits | Mood::Half(_) => {}
     }
     Ok(tonic::Response::new(ModelInferResponse {
         model_name: "m".into(),

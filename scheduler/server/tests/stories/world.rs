@@ -17,10 +17,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::proxy::Proxy;
 use crate::upstream::{Running, Upstream, listen};
 
 pub(crate) struct World {
     pub(crate) upstreams: Vec<Upstream>,
+    /// The way to each of them.
+    pub(crate) wires: Vec<Proxy>,
     pub(crate) fleet: watch::Sender<Arc<Fleet>>,
     pub(crate) http: SocketAddr,
     pub(crate) grpc: SocketAddr,
@@ -37,16 +40,18 @@ impl World {
     }
 
     pub(crate) async fn limited(replicas: usize, limits: Limits, grace: Duration) -> Self {
-        let mut running = Vec::new();
+        let (mut upstreams, mut wires) = (Vec::new(), Vec::new());
         for place in 0..replicas {
             let name = char::from(b'a' + place as u8).to_string();
-            running.push(Upstream::start(&name).await);
+            let Running { upstream, grpc, http } = Upstream::start(&name).await;
+            wires.push(Proxy::before(grpc, http).await);
+            upstreams.push(upstream);
         }
         let model = Model {
-            ready: running
+            ready: wires
                 .iter()
                 .enumerate()
-                .map(|(i, one)| Arc::new(replica(one, i)))
+                .map(|(i, wire)| Arc::new(replica(wire, i)))
                 .collect(),
             unready: Vec::new(),
         };
@@ -89,7 +94,8 @@ impl World {
         let stop = CancellationToken::new();
         let served = tokio::spawn(serve(options, fleet_in, stop.clone()));
         Self {
-            upstreams: running.into_iter().map(|one| one.upstream).collect(),
+            upstreams,
+            wires,
             fleet,
             http: addresses[0],
             grpc: addresses[1],
@@ -159,15 +165,38 @@ impl World {
         let (parts, body) = self.client.request(request).await.unwrap().into_parts();
         http::Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
     }
+
+    /// The same, where the answer may break off: its status, and its body or why there is none.
+    pub(crate) async fn try_post(
+        &self,
+        path: &str,
+        body: &[u8],
+    ) -> (http::StatusCode, Result<Bytes, hyper::Error>) {
+        let request = http::Request::post(format!("http://{}{path}", self.http));
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+        let (parts, body) = self.client.request(request).await.unwrap().into_parts();
+        (
+            parts.status,
+            body.collect().await.map(http_body_util::Collected::to_bytes),
+        )
+    }
+
+    /// Sends small requests until `answered` says that it is enough.
+    pub(crate) async fn until(&self, what: &str, answered: impl Fn(&http::Response<Bytes>) -> bool) {
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        while !answered(&self.post("/v2/models/m/infer", &[], b"{}").await) {
+            assert!(tokio::time::Instant::now() < until, "never: {what}");
+        }
+    }
 }
 
-fn replica(running: &Running, place: usize) -> Replica {
+fn replica(wire: &Proxy, place: usize) -> Replica {
     let name = char::from(b'a' + place as u8);
     Replica {
         id: format!("team/{name}"),
         engine_model: format!("team.{name}"),
-        grpc: running.grpc.to_string(),
-        http: running.http.to_string(),
+        grpc: wire.grpc.to_string(),
+        http: wire.http.to_string(),
         revision: place as i64 + 1,
         node: "n".into(),
         device: format!("gpu-{place}"),

@@ -1,6 +1,6 @@
 //! `ModelInfer`: the message passes as it is, with the engine's name for the model behind it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::Request;
@@ -29,8 +29,16 @@ pub(super) async fn serve(context: Context, request: Request) -> Response {
     };
     let request = request.map(|body| axum::body::Body::new(Counted::new(body, room.clone())));
     let handler = tower::service_fn(|request: tonic::Request<Bytes>| {
-        let context = context.clone();
-        async move { answer(&context, request.into_inner()).await }
+        let (context, room) = (context.clone(), room.clone());
+        async move {
+            let message = request.into_inner();
+            let opened = room
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .opened(message.len());
+            opened.map_err(|refusal| refusal.status())?;
+            answer(&context, message).await
+        }
     });
     let response = unary(Raw, &context, request, handler).await;
     drop(room);
@@ -60,6 +68,7 @@ pub(super) async fn infer(context: &Context, head: &Head, message: &Bytes) -> Re
         version: head.version.clone(),
         session: context.hints.session.clone().or_else(|| head.sequence.clone()),
         bytes: message.len() as u64,
+        inference: true,
         arrival: context.arrival,
         deadline: context.deadline,
     };
@@ -67,14 +76,14 @@ pub(super) async fn infer(context: &Context, head: &Head, message: &Bytes) -> Re
         return Err(Refusal::late(call.deadline - call.arrival));
     }
     let metadata = metadata(&context.headers);
-    let channels = &context.scheduler.channels;
+    let links = &context.scheduler.links;
     let sent = context
         .scheduler
         .send(&call, |replica| {
             let metadata = &metadata;
             async move {
                 let message = addressed(message, &replica.engine_model);
-                channels
+                links
                     .call(&replica, METHOD, message, Raw, metadata, call.deadline)
                     .await
             }

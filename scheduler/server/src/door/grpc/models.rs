@@ -135,6 +135,7 @@ impl Context {
             version,
             session: self.hints.session.clone(),
             bytes: 0,
+            inference: false,
             arrival: self.arrival,
             deadline: self.deadline,
         }
@@ -152,14 +153,14 @@ impl Context {
         A: Message + Default + Send + Sync + 'static,
     {
         let metadata = metadata(&self.headers);
-        let channels = &self.scheduler.channels;
+        let links = &self.scheduler.links;
         let sent = self
             .scheduler
             .send(call, |replica| {
                 let question = question(replica.engine_model.clone());
                 let (metadata, codec) = (&metadata, ProstCodec::<Q, A>::default());
                 async move {
-                    channels
+                    links
                         .call(&replica, method, question, codec, metadata, call.deadline)
                         .await
                 }

@@ -56,7 +56,7 @@ async fn one(scheduler: &Scheduler, call: &Call, replica: &Replica) -> Option<Ve
         version: String::new(),
     };
     let metadata = MetadataMap::new();
-    let asking = scheduler.channels.call(
+    let asking = scheduler.links.call(
         replica,
         "/inference.GRPCInferenceService/ModelStatistics",
         question,

@@ -77,9 +77,14 @@ async fn read(
         // Room first: a request that is taken is started.
         let Ok(room) = taken.reserve().await else { return };
         let request = tokio::select! {
+            biased;
             () = cancel.cancelled() => return,
-            () = context.scheduler.leaving.cancelled() => return,
             request = requests.message() => request,
+            () = context.scheduler.stop.cancelled() => {
+                // Not the stream's end, which would mean that all was answered.
+                let status = Status::unavailable("the scheduler leaves; open a new stream");
+                return room.send(Taken::Broken(status));
+            }
         };
         match request {
             Ok(Some(message)) => room.send(begin(&context, message, &cancel)),

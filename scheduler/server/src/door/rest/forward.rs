@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -36,10 +37,26 @@ pub(super) async fn forward(
         })
         .await?;
     let mut response = match sent.answer {
-        Answer::Stream(response) => {
+        Answer::Stream(response, link) => {
+            let deadline = tokio::time::Instant::from_std(call.deadline);
+            let end = Box::pin(async move {
+                // All of it: who holds the link keeps the connection.
+                let link = link;
+                tokio::select! {
+                    () = tokio::time::sleep_until(deadline) => "the answer did not end before the deadline",
+                    () = link.lost.cancelled() => "the engine is not there any more",
+                }
+            });
             let held = (sent.flight, room);
-            response.map(|body| Body::new(Held { body, _held: held }))
+            response.map(|body| {
+                Body::new(Held {
+                    body,
+                    end,
+                    _held: held,
+                })
+            })
         }
+        Answer::Whole(response) => response.map(Body::from),
         Answer::Error(response) => {
             let (mut parts, body) = response.into_parts();
             let body = renamed(&body, &sent.replica.engine_model, &call.model);
@@ -67,21 +84,29 @@ fn renamed(body: &Bytes, engine_model: &str, model: &str) -> Bytes {
     }
 }
 
-/// A body that keeps its request counted until the last byte is out.
+/// A body that keeps its request counted until the last byte is out, and ends with an error when nothing can come any more: a
+/// client would wait for ever, and so would what is counted.
 struct Held {
     body: Incoming,
+    end: BoxFuture<'static, &'static str>,
     _held: (Flight, Option<Admitted>),
 }
 
 impl http_body::Body for Held {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        self.end
+            .as_mut()
+            .poll(context)
+            .map(|why| Some(Err(std::io::Error::other(why).into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -23,6 +23,7 @@ pub(super) async fn infer(
     let body = body::read(body, &mut room).await?;
     let mut call = target.call();
     call.bytes = body.len() as u64;
+    call.inference = true;
     if call.session.is_none() {
         call.session = splice::sequence(&body, &target.headers);
     }

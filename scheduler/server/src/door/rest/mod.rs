@@ -21,7 +21,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures::FutureExt as _;
-use http::{Method, Uri};
+use http::{HeaderValue, Method, Uri, header};
 
 use crate::refusal::{Kind, Refusal};
 use crate::send::Scheduler;
@@ -77,12 +77,12 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
     shaped(Shape::of(uri.path()), &Refusal::new(Kind::Method, message))
 }
 
-/// Counts answers; a panic costs the request that met it, never the server.
+/// Counts answers, and asks for the connection's end when the server's is near; a panic costs the request that met it, never the server.
 async fn watch(State(scheduler): State<Arc<Scheduler>>, request: Request, next: Next) -> Response {
     let arrival = Instant::now();
     let shape = Shape::of(request.uri().path());
     let caught = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let response = caught.unwrap_or_else(|_| {
+    let mut response = caught.unwrap_or_else(|_| {
         shaped(
             shape,
             &Refusal::new(
@@ -91,6 +91,11 @@ async fn watch(State(scheduler): State<Arc<Scheduler>>, request: Request, next: 
             ),
         )
     });
+    if scheduler.leaving.is_cancelled() {
+        // A connection that the client closes is not closed under its next request.
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let door = match shape {
         Shape::Inference => "rest",
         Shape::OpenAi => "openai",

@@ -27,6 +27,9 @@ use crate::snapshot::Call;
 /// A list does not wait longer for one model.
 const LIST_WITHIN: Duration = Duration::from_secs(5);
 
+/// A compressed body of more bytes takes milliseconds to open.
+const LONG: usize = 64 << 10;
+
 /// A listed model's description is short.
 const LONGEST: usize = 64 << 10;
 
@@ -97,10 +100,12 @@ pub(super) async fn embeddings(
 ) -> Result<Response, OpenAiFailure> {
     let mut room = scheduler.admission.admit()?;
     let body = body::read(body, &mut room).await?;
-    let body = unpacked(body, &target.headers, scheduler.limits.body_bytes)?;
+    let body = open(body, &target.headers, scheduler.limits.body_bytes).await?;
+    room.opened(body.len())?;
     let mut call = target.call();
     call.model = splice::model(&body)?;
     call.bytes = body.len() as u64;
+    call.inference = true;
     let mut headers = towards_engine(&target.headers);
     headers.remove(CONTENT_ENCODING);
     let response = forward(&scheduler, &target, &call, Some(room), |replica| Outgoing {
@@ -112,6 +117,18 @@ pub(super) async fn embeddings(
     })
     .await?;
     Ok(response.into_response())
+}
+
+/// The same as [`unpacked`]; a long body is opened beside the threads that serve everybody.
+async fn open(body: Bytes, headers: &HeaderMap, most: usize) -> Result<Bytes, Refusal> {
+    if body.len() <= LONG || !headers.contains_key(CONTENT_ENCODING) {
+        return unpacked(body, headers, most);
+    }
+    let headers = headers.clone();
+    let opening = tokio::task::spawn_blocking(move || unpacked(body, &headers, most));
+    opening
+        .await
+        .map_err(|_| Refusal::new(Kind::Internal, "the request met a bug in the scheduler"))?
 }
 
 /// The body without its compression: the model's name stands inside.

@@ -67,6 +67,7 @@ impl Target {
             version: self.version.clone(),
             session: self.hints.session.clone(),
             bytes: 0,
+            inference: false,
             arrival: self.arrival,
             deadline: self.deadline,
         }

@@ -6,14 +6,17 @@ the name of the node that the object belongs to; `only` are further conditions o
 {{- define "afterglow.agentScope" -}}
 - kind: GpuNode
   group: afterglow.dev
+  version: v1alpha1
   resources: [gpunodes, gpunodes/status]
   of: variables.stored.metadata.name
 - kind: ModelReplica
   group: afterglow.dev
+  version: v1alpha1
   resources: [modelreplicas, modelreplicas/status]
   of: variables.stored.spec.nodeName
 - kind: ResourceSlice
   group: resource.k8s.io
+  version: v1
   resources: [resourceslices]
   of: variables.stored.spec.?nodeName.orValue('')
   only:
@@ -22,6 +25,7 @@ the name of the node that the object belongs to; `only` are further conditions o
       message: agents publish slices of the driver gpu.afterglow.dev, in the pool that has their node's name
 - kind: Node
   group: ""
+  version: v1
   resources: [nodes]
   of: variables.stored.metadata.name
   only:
@@ -38,11 +42,13 @@ the name of the node that the object belongs to; `only` are further conditions o
       message: agents change no labels of a Node but afterglow.dev/cluster, afterglow.dev/devices and gpu.afterglow.dev/*
 - kind: Lease
   group: coordination.k8s.io
+  version: v1
   resources: [leases]
   of: >-
     variables.stored.metadata.name.startsWith('afterglow-node-') ? variables.stored.metadata.name.substring(15) : ''
 - kind: Event
   group: events.k8s.io
+  version: v1
   resources: [events]
   of: variables.stored.?reportingInstance.orValue('')
 {{- end }}

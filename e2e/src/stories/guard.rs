@@ -264,8 +264,9 @@ pub(super) async fn an_agent_puts_right_what_was_undone_and_counts_what_it_says_
 async fn lend(world: &World, node: &str, lent: bool) -> Result<()> {
     let found: GpuNode = world.cluster_scoped(node).await?;
     let status = found.status.context("its GpuNode has no status")?;
-    let names: Vec<&str> = status.devices.iter().map(|device| device.name.as_str()).collect();
-    let patch = json!({"spec": {"lend": if lent { names.as_slice() } else { &[] }}}).to_string();
+    let devices = status.devices.iter().filter(|_| lent);
+    let names: Vec<&str> = devices.map(|device| device.name.as_str()).collect();
+    let patch = json!({"spec": {"lend": names}}).to_string();
     world.kubectl(&["patch", "gpunode", node, "--type=merge", "-p", &patch])?;
     let wanted = if lent { 0 } else { status.devices.len() };
     world

@@ -103,7 +103,13 @@ def fill(server: ApiServer, rendered: list[Object]) -> None:
     for node in ("one", "two"):
         labels = {"afterglow.dev/cluster": "default", "afterglow.dev/pool": "main"}
         server.make({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels}})
-        for found in (gpu_node(node), replica(node), resource_slice(node), lease(f"afterglow-node-{node}"), event(node)):
+        for found in (
+            gpu_node(node),
+            replica(node),
+            resource_slice(node),
+            lease(f"afterglow-node-{node}"),
+            event(node),
+        ):
             server.make(found)
     server.make(lease("afterglow-operator"))
     # Policies are read a moment after they are made.
@@ -216,9 +222,7 @@ def test_a_slice_stays_in_its_nodes_pool_and_under_our_driver(server: ApiServer)
 def test_an_agent_cannot_take_the_operators_lead(server: ApiServer) -> None:
     take = {"spec": {"holderIdentity": "an agent"}}
     with pytest.raises(Refused, match="of no node"):
-        server.call(
-            "PATCH", f"{LEASES}/afterglow-operator?dryRun=All", take, user=AGENT, node="one", kind=MERGE
-        )
+        server.call("PATCH", f"{LEASES}/afterglow-operator?dryRun=All", take, user=AGENT, node="one", kind=MERGE)
 
 
 def test_what_nobody_may_delete_an_agent_with_more_rights_may_not_either(server: ApiServer) -> None:
@@ -261,9 +265,7 @@ def test_everybody_else_writes_as_before(server: ApiServer) -> None:
 
 
 def test_where_owners_are_enforced_the_operator_needs_their_finalizers(server: ApiServer) -> None:
-    cluster = server.make(
-        {"apiVersion": OURS, "kind": "InferenceCluster", "metadata": {"name": "default"}, "spec": {}}
-    )
+    cluster = server.make({"apiVersion": OURS, "kind": "InferenceCluster", "metadata": {"name": "default"}, "spec": {}})
     owner = {"apiVersion": OURS, "kind": "InferenceCluster", "name": "default", "uid": cluster["metadata"]["uid"]}
     child = {
         "apiVersion": "v1",

@@ -110,13 +110,31 @@ impl Belongings {
             write("the GpuNode's status", gpu_node, node, true, said),
             within(
                 namespace,
-                write("a replica's finalizers", replicas.clone(), replica, false, finalizers),
+                write(
+                    "a replica's finalizers",
+                    replicas.clone(),
+                    replica,
+                    false,
+                    finalizers,
+                ),
             ),
             within(
                 namespace,
-                write("a replica's status", replicas, replica, true, json!({"status": {}})),
+                write(
+                    "a replica's status",
+                    replicas,
+                    replica,
+                    true,
+                    json!({"status": {}}),
+                ),
             ),
-            write("the labels", ApiResource::erase::<Node>(&()), node, false, counted),
+            write(
+                "the labels",
+                ApiResource::erase::<Node>(&()),
+                node,
+                false,
+                counted,
+            ),
             write("the ResourceSlice", slice, &labels::slice(node), false, labelled),
             within(
                 SYSTEM,
@@ -175,7 +193,10 @@ async fn token(world: &World, node: Option<&str>) -> Result<String> {
     let bound = match node {
         Some(node) => {
             let of = ListParams::default()
-                .labels(&format!("app.kubernetes.io/component=agent,{}=default", labels::CLUSTER))
+                .labels(&format!(
+                    "app.kubernetes.io/component=agent,{}=default",
+                    labels::CLUSTER
+                ))
                 .fields(&format!("spec.nodeName={node}"));
             let pods = Api::<Pod>::namespaced(world.client.clone(), SYSTEM)
                 .list(&of)
@@ -222,7 +243,13 @@ pub(super) async fn an_agent_puts_right_what_was_undone_and_counts_what_it_says_
         .map(|replica| replica.spec.node_name)
         .collect();
     let mut free = world.gpu_nodes("default").await?;
-    free.retain(|node| !node.metadata.name.as_ref().is_some_and(|name| busy.contains(name)));
+    free.retain(|node| {
+        !node
+            .metadata
+            .name
+            .as_ref()
+            .is_some_and(|name| busy.contains(name))
+    });
     let node = free
         .into_iter()
         .find_map(|node| node.metadata.name)

@@ -27,9 +27,7 @@ pub(super) async fn helm_upgrade_from_the_previous_chart_with_changed_kinds_lose
     install(world, &package.to_string_lossy(), &values, &[])?;
     world.cluster_ready("default", FIRST_START).await?;
     world.apply(&[world.models.deployment("default", MINILM, "minilm-1", 2)?])?;
-    world
-        .deployment_ready("default", MINILM, 2, FIRST_START)
-        .await?;
+    world.deployment_ready("default", MINILM, 2, FIRST_START).await?;
     // What the new kinds bring: GpuNodes can be asked for by cluster.
     let by_cluster = ListParams::default().fields("spec.cluster=default");
     let gpu_nodes: Api<GpuNode> = Api::all(world.client.clone());
@@ -57,9 +55,7 @@ pub(super) async fn helm_upgrade_from_the_previous_chart_with_changed_kinds_lose
         })
         .await?;
     world.cluster_ready("default", FIRST_START).await?;
-    world
-        .deployment_ready("default", MINILM, 2, FIRST_START)
-        .await?;
+    world.deployment_ready("default", MINILM, 2, FIRST_START).await?;
     let upgraded = traffic.so_far().plain;
     world
         .until("the new release answers", SOON, async || {
@@ -80,11 +76,21 @@ pub(super) async fn helm_upgrade_from_the_previous_chart_with_changed_kinds_lose
 pub(super) async fn deleting_the_clusters_and_uninstalling_leaves_nothing(world: &mut World) -> Result<()> {
     world.minilm("minilm-1", 2).await?;
     // In the wrong order first: nobody is there to clean up, and nothing is lost by that.
-    world.helm(&["uninstall", "afterglow", "--namespace", SYSTEM, "--wait", FAREWELL])?;
+    world.helm(&[
+        "uninstall",
+        "afterglow",
+        "--namespace",
+        SYSTEM,
+        "--wait",
+        FAREWELL,
+    ])?;
     world.kubectl(&["delete", "inferencecluster", "default", "--wait=false"])?;
     let waiting: InferenceCluster = world.cluster_scoped("default").await?;
     ensure!(
-        waiting.finalizers().iter().any(|name| name == labels::CLUSTER_FINALIZER),
+        waiting
+            .finalizers()
+            .iter()
+            .any(|name| name == labels::CLUSTER_FINALIZER),
         "the cluster is gone without its operator"
     );
     let values = world.tools.root.join("e2e/values.yaml");
@@ -123,7 +129,12 @@ pub(super) async fn deleting_the_clusters_and_uninstalling_leaves_nothing(world:
 
 /// As docs/guide/helm.md says, to the end; what is not there is no error.
 fn remove(world: &World) -> Result<()> {
-    let crd = ["get", "crd", "inferenceclusters.afterglow.dev", "--ignore-not-found"];
+    let crd = [
+        "get",
+        "crd",
+        "inferenceclusters.afterglow.dev",
+        "--ignore-not-found",
+    ];
     if !world.kubectl(&crd)?.is_empty() {
         // Clusters wait for their operator.
         world.install()?;
@@ -197,7 +208,15 @@ fn previous(world: &World) -> Result<PathBuf> {
 
 /// Name and version of the chart that the release is of.
 fn release(world: &World) -> Result<String> {
-    let listed = world.helm(&["list", "--namespace", SYSTEM, "--filter", "^afterglow$", "--output", "json"])?;
+    let listed = world.helm(&[
+        "list",
+        "--namespace",
+        SYSTEM,
+        "--filter",
+        "^afterglow$",
+        "--output",
+        "json",
+    ])?;
     let listed: Value = serde_json::from_str(&listed).context("read helm's list")?;
     listed[0]["chart"]
         .as_str()

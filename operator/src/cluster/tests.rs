@@ -251,10 +251,20 @@ fn a_cluster_leaves_in_order_and_leaves_nothing_behind() {
     assert_eq!(nodes.forget.len(), 1);
     assert!(!nodes.is_finished);
     facts.gpu_nodes.clear();
-    facts.nodes = on_nodes(&[("a", &["afterglow.dev/cluster=default", "gpu.afterglow.dev/polaris=1", "gpus=old"])]);
+    facts.nodes = on_nodes(&[(
+        "a",
+        &[
+            "afterglow.dev/cluster=default",
+            "gpu.afterglow.dev/polaris=1",
+            "gpus=old",
+        ],
+    )]);
     let labelled = plan(&facts, &options());
     assert_eq!(labelled.unlabel.len(), 1);
-    assert_eq!(labelled.unlabel[0].labels, ["afterglow.dev/cluster", "gpu.afterglow.dev/polaris"]);
+    assert_eq!(
+        labelled.unlabel[0].labels,
+        ["afterglow.dev/cluster", "gpu.afterglow.dev/polaris"]
+    );
     assert!(!labelled.is_finished);
     facts.nodes = on_nodes(&[("a", &["gpus=old"]), ("b", &["afterglow.dev/cluster=another"])]);
 
@@ -269,7 +279,11 @@ fn a_cluster_leaves_in_order_and_leaves_nothing_behind() {
 
 /// Labels of Kubernetes' nodes, written as `kubectl label` takes them.
 fn on_nodes(nodes: &[(&str, &[&str])]) -> BTreeMap<String, BTreeMap<String, String>> {
-    let pair = |label: &&str| label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let pair = |label: &&str| {
+        label
+            .split_once('=')
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    };
     nodes
         .iter()
         .map(|(node, labels)| ((*node).to_owned(), labels.iter().filter_map(pair).collect()))
@@ -279,7 +293,11 @@ fn on_nodes(nodes: &[(&str, &[&str])]) -> BTreeMap<String, BTreeMap<String, Stri
 #[test]
 fn a_node_that_no_agent_is_meant_for_any_more_loses_the_agents_labels_and_no_other() {
     let mut facts = facts(YAML);
-    let ours = ["afterglow.dev/cluster=default", "afterglow.dev/devices=1", "afterglow.dev/pool=main"];
+    let ours = [
+        "afterglow.dev/cluster=default",
+        "afterglow.dev/devices=1",
+        "afterglow.dev/pool=main",
+    ];
     facts.nodes = on_nodes(&[
         ("selected", &["gpus=old", ours[0], ours[1]]),
         ("speaking", &ours),
@@ -293,7 +311,10 @@ fn a_node_that_no_agent_is_meant_for_any_more_loses_the_agents_labels_and_no_oth
     let unlabel = plan(&facts, &options()).unlabel;
     assert_eq!(unlabel.len(), 1, "{unlabel:?}");
     assert_eq!(unlabel[0].node, "silent");
-    assert_eq!(unlabel[0].labels, ["afterglow.dev/cluster", "afterglow.dev/devices"]);
+    assert_eq!(
+        unlabel[0].labels,
+        ["afterglow.dev/cluster", "afterglow.dev/devices"]
+    );
 }
 
 #[test]

@@ -30,7 +30,8 @@ const PROVEN_ELSEWHERE: [(&str, &str, &str, &str); 2] = [
         FINALIZERS,
     ),
 ];
-const FINALIZERS: &str = "asked for within other writes, where owners are enforced: tests/chart/test_node_scope.py";
+const FINALIZERS: &str =
+    "asked for within other writes, where owners are enforced: tests/chart/test_node_scope.py";
 
 /// One verb on one resource, of one of our accounts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,7 +145,11 @@ fn granted(world: &World) -> Result<BTreeSet<Right>> {
     granted.retain(|right| {
         right.account != "operator" || !held.contains(&(right.resource.clone(), right.verb.clone()))
     });
-    ensure!(granted.len() > 50, "the chart gives only {} rights", granted.len());
+    ensure!(
+        granted.len() > 50,
+        "the chart gives only {} rights",
+        granted.len()
+    );
     Ok(granted)
 }
 

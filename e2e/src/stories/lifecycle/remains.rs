@@ -48,7 +48,9 @@ fn trace(object: &Value) -> Option<String> {
     let shown = format!("{kind} {namespace}/{name}");
     let keys = |field: &str| -> Vec<String> {
         let fields = metadata[field].as_object();
-        fields.map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
+        fields
+            .map(|fields| fields.keys().cloned().collect())
+            .unwrap_or_default()
     };
     if let Some(finalizers) = metadata["finalizers"].as_array()
         && finalizers.iter().any(|name| text(name).contains("afterglow.dev"))
@@ -83,11 +85,19 @@ pub(super) fn on_nodes(world: &World) -> Result<Vec<String>> {
     for node in nodes(world)? {
         let running = world.provider.exec(
             &node,
-            &["sh", "-c", "for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$one; echo; done 2>/dev/null; true"],
+            &[
+                "sh",
+                "-c",
+                "for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$one; echo; done 2>/dev/null; true",
+            ],
         )?;
         let programs = running.lines().filter_map(|line| {
-            let program = line.split(' ').map(|word| word.rsplit('/').next().unwrap_or(word));
-            PROGRAMS.into_iter().find(|ours| program.clone().any(|word| word == *ours))
+            let program = line
+                .split(' ')
+                .map(|word| word.rsplit('/').next().unwrap_or(word));
+            PROGRAMS
+                .into_iter()
+                .find(|ours| program.clone().any(|word| word == *ours))
         });
         left.extend(programs.map(|program| format!("a process {program} on {node}")));
         let files = world.provider.exec(
@@ -108,10 +118,9 @@ pub(super) fn on_nodes(world: &World) -> Result<Vec<String>> {
 pub(super) fn caches(world: &World) -> Result<Vec<String>> {
     let mut kept = Vec::new();
     for node in nodes(world)? {
-        let listed = world.provider.exec(
-            &node,
-            &["sh", "-c", "ls -A /var/lib/afterglow 2>/dev/null; true"],
-        )?;
+        let listed = world
+            .provider
+            .exec(&node, &["sh", "-c", "ls -A /var/lib/afterglow 2>/dev/null; true"])?;
         let strange: Vec<&str> = listed.lines().filter(|name| !CACHE.contains(name)).collect();
         ensure!(strange.is_empty(), "{node} has {strange:?} in /var/lib/afterglow");
         if !listed.is_empty() {
@@ -135,22 +144,41 @@ mod tests {
 
     #[test]
     fn what_is_ours_is_found_by_name_kind_namespace_label_and_finalizer() {
-        let object = |kind: &str, metadata: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": metadata});
+        let object =
+            |kind: &str, metadata: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": metadata});
         let ours = [
             object("ClusterRole", json!({"name": "afterglow-agent"})),
             object("Lease", json!({"namespace": "afterglow-system", "name": "x"})),
-            object("Service", json!({"namespace": "team", "name": "x", "labels": {"afterglow.dev/cluster": "c"}})),
-            object("ConfigMap", json!({"namespace": "team", "name": "x", "finalizers": ["afterglow.dev/engine"]})),
-            object("Node", json!({"name": "n", "labels": {"gpu.afterglow.dev/polaris": "1"}})),
+            object(
+                "Service",
+                json!({"namespace": "team", "name": "x", "labels": {"afterglow.dev/cluster": "c"}}),
+            ),
+            object(
+                "ConfigMap",
+                json!({"namespace": "team", "name": "x", "finalizers": ["afterglow.dev/engine"]}),
+            ),
+            object(
+                "Node",
+                json!({"name": "n", "labels": {"gpu.afterglow.dev/polaris": "1"}}),
+            ),
         ];
         for one in &ours {
             assert!(trace(one).is_some(), "{one}");
         }
         let others = [
-            object("Node", json!({"name": "n", "labels": {"afterglow.dev/pool": "main"}})),
+            object(
+                "Node",
+                json!({"name": "n", "labels": {"afterglow.dev/pool": "main"}}),
+            ),
             object("Namespace", json!({"name": "afterglow-system"})),
-            object("ServiceAccount", json!({"namespace": "afterglow-system", "name": "default"})),
-            object("ConfigMap", json!({"namespace": "default", "name": "kube-root-ca.crt"})),
+            object(
+                "ServiceAccount",
+                json!({"namespace": "afterglow-system", "name": "default"}),
+            ),
+            object(
+                "ConfigMap",
+                json!({"namespace": "default", "name": "kube-root-ca.crt"}),
+            ),
         ];
         for one in &others {
             assert_eq!(trace(one), None, "{one}");

@@ -112,8 +112,10 @@ class ApiServer:
             try:
                 return ask()
             except (AssertionError, OSError, Refused) as error:
-                assert self.server.poll() is None, f"the API server ended; see {self.folder}"
-                assert time.monotonic() < end, f"after {limit:.0f} s still not: {what}: {error}"
+                if self.server.poll() is not None:
+                    raise RuntimeError(f"the API server ended; its log is in {self.folder}") from error
+                if time.monotonic() > end:
+                    raise TimeoutError(f"after {limit:.0f} s still not: {what}: {error}") from error
             time.sleep(0.1)
 
     def call(

@@ -1,4 +1,4 @@
-"""Every right that the chart gives stands in docs/guide/security.md with its reason, and every one that stands there is given."""
+"""Every right that the chart gives stands in docs/guide/security.md with its reason, and no other."""
 
 import re
 from collections.abc import Callable

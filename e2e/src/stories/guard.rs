@@ -23,6 +23,16 @@ const ACCOUNT: &str = "afterglow-agent-default";
 
 pub(super) async fn the_agent_of_one_node_writes_nothing_of_another(world: &mut World) -> Result<()> {
     world.minilm("minilm-1", 3).await?;
+    let warnings = world.kubectl(&[
+        "get",
+        "validatingadmissionpolicies",
+        "--selector=app.kubernetes.io/instance=afterglow",
+        "--output=jsonpath={.items[*].status.typeChecking.expressionWarnings}",
+    ])?;
+    ensure!(
+        warnings.is_empty(),
+        "the policies do not fit the kinds: {warnings}"
+    );
     let own = Belongings::of(world, "node1").await?;
     let foreign = Belongings::of(world, "node2").await?;
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
     category = "afterglow",
     doc = "The devices of one Kubernetes node, of the same name. The node's agent makes it and writes its status; people write what is to be kept free.",
     status = "GpuNodeStatus",
+    selectable = ".spec.cluster",
     derive = "PartialEq",
     printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".spec.cluster"}"#,
     printcolumn = r#"{"name":"Devices","type":"string","jsonPath":".status.summary"}"#,

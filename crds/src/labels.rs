@@ -35,3 +35,13 @@ pub const SERVING_TAINT: &str = "afterglow.dev/serving";
 pub fn lease(node: &str) -> String {
     format!("afterglow-node-{node}")
 }
+
+/// Name of a node's `ResourceSlice`.
+pub fn slice(node: &str) -> String {
+    format!("{node}-{DRIVER}")
+}
+
+/// Whether it is one of the labels that agents put on Kubernetes' nodes.
+pub fn is_on_nodes(label: &str) -> bool {
+    label == CLUSTER || label == NODE_DEVICES || label.starts_with(NODE_FAMILY_PREFIX)
+}

@@ -54,6 +54,9 @@ pub struct Run {
     /// Name of this process among operators, for the leader's Lease. Default: the pod's name, else the host's.
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
+    /// The operators' own `Deployment`, which the leader's Lease goes with. Default: the Lease stays.
+    #[arg(long, env = "AFTERGLOW_DEPLOYMENT")]
+    pub deployment: Option<String>,
 }
 
 /// When a node pulls an image.
@@ -102,6 +105,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// Name of this process among operators; unique.
     pub identity: String,
+    /// The operators' own `Deployment`, which the leader's Lease goes with.
+    pub deployment: Option<String>,
 }
 
 impl From<Run> for Options {
@@ -117,6 +122,7 @@ impl From<Run> for Options {
             cluster_file: run.cluster_file,
             metrics: Some(run.metrics),
             identity: run.identity.unwrap_or_else(host_name),
+            deployment: run.deployment,
         }
     }
 }

@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource as _};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,9 @@ pub(crate) struct Candidate {
     api: Api<Lease>,
     object: String,
     identity: String,
+    deployments: Api<Deployment>,
+    deployment: Option<String>,
+    owner: OnceCell<Option<OwnerReference>>,
     metrics: Metrics,
     ready: Readiness,
 }
@@ -39,13 +44,17 @@ impl Candidate {
         client: Client,
         namespace: &str,
         identity: &str,
+        deployment: Option<&str>,
         metrics: Metrics,
         ready: Readiness,
     ) -> Self {
         Self {
-            api: Api::namespaced(client, namespace),
+            api: Api::namespaced(client.clone(), namespace),
             object: format!("Lease {namespace}/{NAME}"),
             identity: identity.to_owned(),
+            deployments: Api::namespaced(client, namespace),
+            deployment: deployment.map(str::to_owned),
+            owner: OnceCell::new(),
             metrics,
             ready,
         }
@@ -75,12 +84,30 @@ impl Candidate {
         }
     }
 
+    /// The `Deployment` of the operators: with it the lease goes, as nobody else is there to take it away.
+    async fn owner(&self) -> Option<OwnerReference> {
+        let name = self.deployment.as_deref()?;
+        let read = || async move {
+            let get = self.deployments.get(name);
+            let found = call_opt(&self.metrics, "get", format!("Deployment {name}"), get).await?;
+            Ok::<_, call::Error>(found.and_then(|deployment| deployment.owner_ref(&())))
+        };
+        match self.owner.get_or_try_init(read).await {
+            Ok(owner) => owner.clone(),
+            Err(error) => {
+                tracing::warn!(%error, "the leader's lease will stay when the operator is removed");
+                None
+            }
+        }
+    }
+
     async fn try_take(&self, seen: &mut Option<(LeaseSpec, Instant)>) -> Result<bool, call::Error> {
         let get = self.api.get(NAME);
         let Some(mut lease) = call_opt(&self.metrics, "get", &self.object, get).await? else {
             let lease = Lease {
                 metadata: ObjectMeta {
                     name: Some(NAME.to_owned()),
+                    owner_references: self.owner().await.map(|owner| vec![owner]),
                     ..ObjectMeta::default()
                 },
                 spec: Some(self.spec(None)),
@@ -107,6 +134,9 @@ impl Candidate {
             return Ok(false);
         }
         lease.spec = Some(self.spec(Some(&spec)));
+        if let Some(owner) = self.owner().await {
+            lease.metadata.owner_references = Some(vec![owner]);
+        }
         // With the resourceVersion that was read: of two candidates one gets a conflict.
         let params = PostParams::default();
         let replace = self.api.replace(NAME, &params, &lease);

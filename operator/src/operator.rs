@@ -138,6 +138,7 @@ async fn lead(
         client.clone(),
         &options.namespace,
         &options.identity,
+        options.deployment.as_deref(),
         metrics.clone(),
         ready.clone(),
     );

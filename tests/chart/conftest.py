@@ -23,6 +23,12 @@ def tool(name: str) -> str:
     return found
 
 
+@pytest.fixture(scope="session", name="tool")
+def find_tool() -> Callable[[str], str]:
+    """tool("etcd"): where a program is."""
+    return tool
+
+
 @pytest.fixture(scope="session")
 def helm() -> Callable[..., Result]:
     """helm("lint", …): what it said, failed or not."""

@@ -18,7 +18,7 @@ CACHE = Path(os.environ.get("AFTERGLOW_CACHE", Path.home() / ".cache/afterglow")
 # What kubeconform is told, and what `write` names its files by.
 LOCATION = "{{ .ResourceKind }}{{ .KindSuffix }}.json"
 GROUPS = ["api__v1", *(f"apis__{group}__v1" for group in ("apps", "policy", "rbac.authorization.k8s.io"))]
-GROUPS += ["apis__apiextensions.k8s.io__v1"]
+GROUPS += ["apis__apiextensions.k8s.io__v1", "apis__admissionregistration.k8s.io__v1"]
 
 
 @cache

@@ -45,7 +45,7 @@ itself, which is less than the verb `bind` would give.
 {{- define "afterglow.operatorRules" -}}
 - apiGroups: [afterglow.dev]
   resources: [inferenceclusters]
-  verbs: [get, list, watch, create, patch]
+  verbs: [list, watch, create, patch]
 - apiGroups: [afterglow.dev]
   resources: [modeldeployments]
   verbs: [list, watch]
@@ -58,13 +58,20 @@ itself, which is less than the verb `bind` would give.
   verbs: [update]
 - apiGroups: [afterglow.dev]
   resources: [modelreplicas]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 - apiGroups: [afterglow.dev]
   resources: [gpunodes]
   verbs: [list, watch, delete]
 - apiGroups: [""]
-  resources: [nodes, namespaces]
+  resources: [namespaces]
   verbs: [list, watch]
+# What an agent leaves on a node that it does not serve any more: labels, a slice.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list, watch, patch]
+- apiGroups: [resource.k8s.io]
+  resources: [resourceslices]
+  verbs: [delete]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]
@@ -76,7 +83,7 @@ itself, which is less than the verb `bind` would give.
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
 
 {{- define "afterglow.operatorNamespacedRules" -}}

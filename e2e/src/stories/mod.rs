@@ -2,8 +2,10 @@
 //! this order on one cluster, and each first makes sure of what it builds on, so that one can also run alone.
 
 mod admission;
+mod guard;
 mod install;
 mod lending;
+mod lifecycle;
 mod namespaces;
 mod polaris;
 mod refusals;
@@ -51,6 +53,12 @@ pub fn all() -> Vec<Story> {
         standalone::the_same_folder_gives_the_same_answers_without_a_cluster,
         polaris::a_card_that_computes_wrong_is_shown_and_never_offered,
         lending::a_device_serves_models_or_is_lent_but_never_both,
+        guard::the_agent_of_one_node_writes_nothing_of_another,
+        guard::an_agent_puts_right_what_was_undone_and_counts_what_it_says_again,
+        lifecycle::helm_upgrade_from_the_previous_chart_with_changed_kinds_loses_no_request,
+        lifecycle::deleting_the_clusters_and_uninstalling_leaves_nothing,
+        // The last: it looks back on what the others made our programs do.
+        guard::every_verb_that_is_granted_is_used,
     ]
 }
 

@@ -83,8 +83,9 @@ pub async fn serve(
             .serve_with_incoming_shutdown(UnixListenerStream::new(registration_listener), stop()),
     );
     ledger.set_registered(false);
-    // The kubelet forgets a plugin whose socket goes away.
+    // The kubelet forgets a plugin whose socket goes away, and nobody answers at the other one any more.
     let _ = std::fs::remove_file(&registration);
+    let _ = std::fs::remove_file(&plugin);
     served.context("serving the kubelet's DRA calls")?;
     Ok(())
 }
@@ -426,6 +427,7 @@ mod tests {
             !sockets.registration().exists(),
             "the kubelet is told by the socket going away"
         );
+        assert!(!sockets.plugin().exists(), "nothing of ours is left");
         assert!(!ledger.registered());
     }
 

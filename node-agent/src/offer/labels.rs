@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use afterglow_crds::gpu_node::{Device, DeviceType};
-use afterglow_crds::labels::{CLUSTER, NODE_DEVICES, NODE_FAMILY_PREFIX};
+use afterglow_crds::labels::{CLUSTER, NODE_DEVICES, NODE_FAMILY_PREFIX, is_on_nodes};
 
 /// The labels that belong on the node. What is not in here and was written by an agent goes.
 pub(super) fn labels(cluster: &str, devices: &[Device]) -> BTreeMap<String, String> {
@@ -28,13 +28,10 @@ pub(super) fn labels(cluster: &str, devices: &[Device]) -> BTreeMap<String, Stri
 
 /// Whether the node carries these labels, and no other one of ours.
 pub(super) fn current(on_node: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> bool {
-    let ours = |label: &&String| {
-        *label == CLUSTER || *label == NODE_DEVICES || label.starts_with(NODE_FAMILY_PREFIX)
-    };
     let Some(on_node) = on_node else {
         return wanted.is_empty();
     };
-    on_node.iter().filter(|(label, _)| ours(label)).eq(wanted)
+    on_node.iter().filter(|(label, _)| is_on_nodes(label)).eq(wanted)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use afterglow_crds::gpu_node::{Device, DeviceType};
-use afterglow_crds::labels::{DRIVER, SERVING_TAINT};
+use afterglow_crds::labels::{self, DRIVER, SERVING_TAINT};
 use k8s_openapi::api::resource::v1 as resource;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -18,7 +18,7 @@ const LONGEST: usize = 64;
 
 /// Name of the node's slice.
 pub(super) fn name(node: &str) -> String {
-    format!("{node}-{DRIVER}")
+    labels::slice(node)
 }
 
 /// The devices of the slice: those that passed their test and are well. Where the API server does not keep taints, those that

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use afterglow_crds::{GpuNode, InferenceCluster, labels};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::resource::v1::ResourceSlice;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::{Api, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::build::{Child, Kind, MANAGED_BY};
 use super::difference::stamped;
 use super::gather::Facts;
-use super::plan::{Applied, Plan, Wanted};
+use super::plan::{Applied, Plan, Unlabel, Wanted};
 use crate::call::{self, call, call_opt};
 use crate::operator::Context;
 
@@ -50,6 +52,7 @@ pub(crate) async fn apply(
         apply,
         delete,
         forget,
+        unlabel,
         waits_for,
         mut is_finished,
         mut errors,
@@ -86,6 +89,11 @@ pub(crate) async fn apply(
             fail(error.into());
         }
     }
+    for left in &unlabel {
+        if let Err(error) = take_off(context, left).await {
+            fail(error.into());
+        }
+    }
     if is_finished {
         is_finished = first.is_none();
         if is_finished && let Err(error) = finalizer(context, &facts.cluster, false).await {
@@ -99,6 +107,7 @@ pub(crate) async fn apply(
         apply,
         delete,
         forget,
+        unlabel,
         waits_for,
         is_finished,
         errors,
@@ -207,9 +216,23 @@ async fn remove(context: &Context, kind: Kind, object: &DynamicObject) -> Result
     Ok(())
 }
 
-/// A node without an agent: what the agent wrote, and its lease.
+/// A node without an agent: what the agent wrote. Its `GpuNode` goes last: as long as it is there, the rest is tried again.
 async fn forget_node(context: &Context, node: &GpuNode) -> Result<(), call::Error> {
     let name = node.name_any();
+    let metrics = &context.metrics;
+    let namespace = &context.options.namespace;
+
+    let slices: Api<ResourceSlice> = Api::all(context.client.clone());
+    let slice = labels::slice(&name);
+    let params = DeleteParams::default();
+    let delete = slices.delete(&slice, &params);
+    call_opt(metrics, "delete", format!("ResourceSlice {slice}"), delete).await?;
+
+    let leases: Api<Lease> = Api::namespaced(context.client.clone(), namespace);
+    let lease = labels::lease(&name);
+    let delete = leases.delete(&lease, &params);
+    call_opt(metrics, "delete", format!("Lease {namespace}/{lease}"), delete).await?;
+
     let nodes: Api<GpuNode> = Api::all(context.client.clone());
     let params = DeleteParams {
         preconditions: Some(Preconditions {
@@ -219,22 +242,35 @@ async fn forget_node(context: &Context, node: &GpuNode) -> Result<(), call::Erro
         ..DeleteParams::default()
     };
     let delete = nodes.delete(&name, &params);
-    let found = call_opt(&context.metrics, "delete", format!("GpuNode {name}"), delete).await?;
+    let found = call_opt(metrics, "delete", format!("GpuNode {name}"), delete).await?;
     if found.is_some() {
-        context.metrics.wrote("GpuNode", "delete");
+        metrics.wrote("GpuNode", "delete");
     }
-    let namespace = &context.options.namespace;
-    let leases: Api<Lease> = Api::namespaced(context.client.clone(), namespace);
-    let lease = labels::lease(&name);
-    let params = DeleteParams::default();
-    let delete = leases.delete(&lease, &params);
-    call_opt(
-        &context.metrics,
-        "delete",
-        format!("Lease {namespace}/{lease}"),
-        delete,
-    )
-    .await?;
     tracing::info!(node = name, "forgotten: no agent is meant to run there");
+    Ok(())
+}
+
+async fn take_off(context: &Context, left: &Unlabel) -> Result<(), call::Error> {
+    let gone: Map<String, Value> = left
+        .labels
+        .iter()
+        .map(|label| (label.clone(), Value::Null))
+        .collect();
+    let patch = Patch::Merge(json!({ "metadata": { "labels": gone } }));
+    let params = PatchParams {
+        field_manager: Some(labels::OPERATOR_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let write = nodes.patch_metadata(&left.node, &params, &patch);
+    let found = call_opt(&context.metrics, "patch", format!("Node {}", left.node), write).await?;
+    if found.is_some() {
+        context.metrics.wrote("Node", "patch");
+        tracing::info!(
+            node = left.node,
+            labels = left.labels.join(","),
+            "taken off: no agent is meant to run there"
+        );
+    }
     Ok(())
 }

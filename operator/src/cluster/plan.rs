@@ -31,6 +31,8 @@ pub(crate) struct Plan<Stage> {
     pub(crate) delete: Vec<(Kind, Arc<DynamicObject>)>,
     /// Nodes that nobody is responsible for any more.
     pub(crate) forget: Vec<GpuNode>,
+    /// What agents that are gone have left on Kubernetes' nodes.
+    pub(crate) unlabel: Vec<Unlabel>,
     /// The cluster is being deleted: what it still waits for.
     pub(crate) waits_for: Option<String>,
     /// The cluster is being deleted, and nothing of it is left. When applied: its finalizer is gone.
@@ -38,6 +40,15 @@ pub(crate) struct Plan<Stage> {
     /// What the API server refused.
     pub(crate) errors: Vec<String>,
     pub(super) stage: PhantomData<Stage>,
+}
+
+/// Labels to take off a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unlabel {
+    /// The node.
+    pub(crate) node: String,
+    /// The labels' keys.
+    pub(crate) labels: Vec<String>,
 }
 
 /// The plan.
@@ -79,18 +90,18 @@ fn keep(facts: &Facts, options: &Options) -> Plan<Wanted> {
         })
         .collect();
     let selector = &facts.cluster.spec.agent.node_selector;
+    let has_agent = |node: &str| {
+        let is_selected = facts
+            .nodes
+            .get(node)
+            .is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
+        is_selected || facts.judgement.alive.contains(node)
+    };
     let forget = facts
         .gpu_nodes
         .iter()
         .filter(|node| node.metadata.deletion_timestamp.is_none())
-        .filter(|node| {
-            let name = node.name_any();
-            let has_agent = facts
-                .nodes
-                .get(&name)
-                .is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
-            !has_agent && !facts.judgement.alive.contains(&name)
-        })
+        .filter(|node| !has_agent(&node.name_any()))
         .cloned()
         .collect();
     Plan {
@@ -102,11 +113,31 @@ fn keep(facts: &Facts, options: &Options) -> Plan<Wanted> {
         apply,
         delete,
         forget,
+        unlabel: left_on_nodes(facts, has_agent),
         waits_for: None,
         is_finished: false,
         errors: Vec::new(),
         stage: PhantomData,
     }
+}
+
+/// The labels of this cluster's agents on nodes that have none.
+fn left_on_nodes(facts: &Facts, has_agent: impl Fn(&str) -> bool) -> Vec<Unlabel> {
+    let cluster = facts.cluster.name_any();
+    facts
+        .nodes
+        .iter()
+        // A node that another cluster has taken over carries that one's name.
+        .filter(|(node, on_node)| on_node.get(labels::CLUSTER) == Some(&cluster) && !has_agent(node))
+        .map(|(node, on_node)| Unlabel {
+            node: node.clone(),
+            labels: on_node
+                .keys()
+                .filter(|key| labels::is_on_nodes(key))
+                .cloned()
+                .collect(),
+        })
+        .collect()
 }
 
 /// First the replicas go, while agents are still there to let them go; then what the operator made; then what the agents
@@ -117,6 +148,7 @@ fn farewell(facts: &Facts) -> Plan<Wanted> {
         apply: Vec::new(),
         delete: Vec::new(),
         forget: Vec::new(),
+        unlabel: Vec::new(),
         waits_for: None,
         is_finished: false,
         errors: Vec::new(),
@@ -152,9 +184,14 @@ fn farewell(facts: &Facts) -> Plan<Wanted> {
         plan.delete = if pods.is_empty() { own } else { pods };
         return plan;
     }
-    if !facts.gpu_nodes.is_empty() {
-        plan.forget.clone_from(&facts.gpu_nodes);
-        plan.waits_for = Some(format!("{} GpuNodes to be gone", facts.gpu_nodes.len()));
+    plan.forget.clone_from(&facts.gpu_nodes);
+    plan.unlabel = left_on_nodes(facts, |_| false);
+    if !plan.forget.is_empty() || !plan.unlabel.is_empty() {
+        plan.waits_for = Some(format!(
+            "{} GpuNodes and the labels of {} nodes to be gone",
+            plan.forget.len(),
+            plan.unlabel.len()
+        ));
         return plan;
     }
     if !facts.has_siblings {

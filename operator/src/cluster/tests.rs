@@ -251,6 +251,22 @@ fn a_cluster_leaves_in_order_and_leaves_nothing_behind() {
     assert_eq!(nodes.forget.len(), 1);
     assert!(!nodes.is_finished);
     facts.gpu_nodes.clear();
+    facts.nodes = on_nodes(&[(
+        "a",
+        &[
+            "afterglow.dev/cluster=default",
+            "gpu.afterglow.dev/polaris=1",
+            "gpus=old",
+        ],
+    )]);
+    let labelled = plan(&facts, &options());
+    assert_eq!(labelled.unlabel.len(), 1);
+    assert_eq!(
+        labelled.unlabel[0].labels,
+        ["afterglow.dev/cluster", "gpu.afterglow.dev/polaris"]
+    );
+    assert!(!labelled.is_finished);
+    facts.nodes = on_nodes(&[("a", &["gpus=old"]), ("b", &["afterglow.dev/cluster=another"])]);
 
     let mut last = plan(&facts, &options());
     assert!(last.is_finished);
@@ -259,6 +275,46 @@ fn a_cluster_leaves_in_order_and_leaves_nothing_behind() {
     last = plan(&facts, &options());
     assert_eq!(names(&last).1, [""; 0], "another cluster still needs it");
     assert!(last.is_finished);
+}
+
+/// Labels of Kubernetes' nodes, written as `kubectl label` takes them.
+fn on_nodes(nodes: &[(&str, &[&str])]) -> BTreeMap<String, BTreeMap<String, String>> {
+    let pair = |label: &&str| {
+        label
+            .split_once('=')
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    };
+    nodes
+        .iter()
+        .map(|(node, labels)| ((*node).to_owned(), labels.iter().filter_map(pair).collect()))
+        .collect()
+}
+
+#[test]
+fn a_node_that_no_agent_is_meant_for_any_more_loses_the_agents_labels_and_no_other() {
+    let mut facts = facts(YAML);
+    let ours = [
+        "afterglow.dev/cluster=default",
+        "afterglow.dev/devices=1",
+        "afterglow.dev/pool=main",
+    ];
+    facts.nodes = on_nodes(&[
+        ("selected", &["gpus=old", ours[0], ours[1]]),
+        ("speaking", &ours),
+        ("silent", &ours),
+        ("others", &["afterglow.dev/cluster=another", ours[1]]),
+    ]);
+    facts.judgement = Arc::new(Judgement {
+        alive: ["speaking".to_owned()].into(),
+        ..Judgement::default()
+    });
+    let unlabel = plan(&facts, &options()).unlabel;
+    assert_eq!(unlabel.len(), 1, "{unlabel:?}");
+    assert_eq!(unlabel[0].node, "silent");
+    assert_eq!(
+        unlabel[0].labels,
+        ["afterglow.dev/cluster", "afterglow.dev/devices"]
+    );
 }
 
 #[test]
@@ -297,6 +353,7 @@ fn applied(errors: &[&str]) -> Plan<Applied> {
         apply: Vec::new(),
         delete: Vec::new(),
         forget: Vec::new(),
+        unlabel: Vec::new(),
         waits_for: None,
         is_finished: false,
         errors: errors.iter().map(|&error| error.to_owned()).collect(),

@@ -1,6 +1,6 @@
 //! Every object is well-formed for the API, and holds what it must.
 
-use afterglow_crds::InferenceCluster;
+use afterglow_crds::{InferenceCluster, labels};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -284,4 +284,30 @@ fn only_schedulers_reach_the_engines_and_anybody_the_metrics() {
         ingress[1],
         json!({ "ports": [{ "protocol": "TCP", "port": 9401 }] })
     );
+}
+
+#[test]
+fn the_admission_policies_know_agents_and_what_is_theirs_by_the_same_names() {
+    let policies = include_str!("../../../../charts/afterglow/templates/admission.yaml");
+    let scope = include_str!("../../../../charts/afterglow/templates/_scope.tpl");
+    let prefix = "afterglow-agent-";
+    assert!(policies.contains(&format!("system:serviceaccount:%s:{prefix}\"")));
+    let accounts: Vec<String> = built(FULL, &[])
+        .into_iter()
+        .filter(|child| child.kind == Kind::ServiceAccount)
+        .map(|child| child.name)
+        .collect();
+    assert_eq!(accounts, ["afterglow-agent-gold", "afterglow-scheduler-gold"]);
+
+    let lease = labels::lease("");
+    let name = "variables.stored.metadata.name";
+    let node = format!("{name}.startsWith('{lease}') ? {name}.substring({})", lease.len());
+    for known in [
+        node,
+        format!("['{}', '{}']", labels::CLUSTER, labels::NODE_DEVICES),
+        format!("startsWith('{}')", labels::NODE_FAMILY_PREFIX),
+        format!("object.spec.driver == '{}'", labels::DRIVER),
+    ] {
+        assert!(scope.contains(&known), "{known} is not in _scope.tpl");
+    }
 }

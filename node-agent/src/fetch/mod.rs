@@ -26,6 +26,7 @@ use digest::Digest;
 use location::Location;
 use open::Opener;
 use store::{Pin, Store};
+pub use store::{Disk, Usage};
 
 /// What a fetcher is made of.
 #[derive(Debug, Clone)]
@@ -181,6 +182,11 @@ impl Fetcher {
         let digest = source.digest.parse().ok()?;
         let progress = self.0.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.get(&digest).copied()
+    }
+
+    /// How full the cache and its disk are.
+    pub fn usage(&self) -> Usage {
+        self.0.store.usage()
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) struct Up {
     pub(super) generation: u64,
     pub(super) grpc: SocketAddr,
     pub(super) http: SocketAddr,
+    metrics: SocketAddr,
     /// The folder that it loads models from.
     pub(super) repository: PathBuf,
     pub(super) channel: Channel,
@@ -75,6 +76,18 @@ impl Engine {
 /// How busy the models of each device are.
 pub(super) type Loads = BTreeMap<String, Vec<Model>>;
 
+/// One engine as seen from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vital {
+    /// Where its metrics are; `None`: it does not answer.
+    pub metrics: Option<SocketAddr>,
+    /// How often it was started again after it had ended by itself.
+    pub restarts: u64,
+}
+
+/// The engine of each device that has had one since the agent started.
+pub type Vitals = BTreeMap<String, Vital>;
+
 /// The engines of this node; clones are the same.
 #[derive(Clone)]
 pub(super) struct Engines(Arc<Inner>);
@@ -86,6 +99,7 @@ struct Inner {
     /// A device keeps its number, and so its ports, as long as this agent lives.
     numbers: Mutex<BTreeMap<String, u16>>,
     loads: watch::Sender<Loads>,
+    vitals: watch::Sender<Vitals>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -136,6 +150,7 @@ impl Engines {
             running: Mutex::default(),
             numbers: Mutex::default(),
             loads: watch::Sender::default(),
+            vitals: watch::Sender::default(),
             tasks: TaskTracker::new(),
             stop,
         }))
@@ -147,6 +162,10 @@ impl Engines {
 
     pub(super) fn loads(&self) -> watch::Receiver<Loads> {
         self.0.loads.subscribe()
+    }
+
+    pub(super) fn vitals(&self) -> watch::Receiver<Vitals> {
+        self.0.vitals.subscribe()
     }
 
     /// The engine of `device`, started unless it runs.
@@ -240,9 +259,11 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let mut pause = PAUSE;
+        self.note(|_| ());
         for generation in 1.. {
             let started = Instant::now();
             let why = self.live(generation).await;
+            self.note(|vital| vital.metrics = None);
             self.engines.0.loads.send_modify(|loads| {
                 loads.remove(&self.device);
             });
@@ -250,6 +271,7 @@ impl Supervisor {
                 break;
             }
             tracing::warn!(device = self.device, ?pause, "{why}; it is started again");
+            self.note(|vital| vital.restarts += 1);
             self.standing.send_replace(Standing::Coming(Some(why)));
             if started.elapsed() >= SETTLED {
                 pause = PAUSE;
@@ -260,6 +282,13 @@ impl Supervisor {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Writes down what is to be seen of the engine from outside.
+    fn note(&self, change: impl FnOnce(&mut Vital)) {
+        self.engines.0.vitals.send_modify(|vitals| {
+            change(vitals.entry(self.device.clone()).or_default());
+        });
     }
 
     /// One process, from its start to its end; answers what ended it.
@@ -341,6 +370,7 @@ impl Supervisor {
             generation,
             grpc,
             http,
+            metrics,
             repository,
             channel,
         };
@@ -364,9 +394,11 @@ impl Supervisor {
             generation: up.generation,
             grpc: up.grpc,
             http: up.http,
+            metrics: up.metrics,
             repository: up.repository.clone(),
             channel: up.channel.clone(),
         })));
+        self.note(|vital| vital.metrics = Some(up.metrics));
         tracing::info!(device = self.device, grpc = %up.grpc, http = %up.http, "the engine is up");
         loop {
             for model in &mut report.models {

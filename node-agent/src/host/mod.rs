@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fetch::Fetcher;
 use engine::Engines;
+pub use engine::{Vital, Vitals};
+pub use resident::engine_name;
 use resident::{Resident, Shared};
 
 /// How often engines that nobody needs are looked for.
@@ -88,6 +90,8 @@ pub struct Handle {
     pub statuses: watch::Receiver<Statuses>,
     /// How busy the models of each device are.
     pub load: watch::Receiver<BTreeMap<String, Vec<Model>>>,
+    /// Each device's engine, as seen from outside.
+    pub engines: watch::Receiver<Vitals>,
     task: JoinHandle<()>,
 }
 
@@ -111,7 +115,7 @@ pub fn spawn(
     let statuses = watch::Sender::default();
     let receiver = statuses.subscribe();
     let engines = Engines::new(options.clone(), devices.clone(), stop.clone());
-    let load = engines.loads();
+    let (load, vitals) = (engines.loads(), engines.vitals());
     let shared = Arc::new(Shared {
         options,
         fetcher,
@@ -127,6 +131,7 @@ pub fn spawn(
     Handle {
         statuses: receiver,
         load,
+        engines: vitals,
         task: tokio::spawn(host.run(desired, stop)),
     }
 }

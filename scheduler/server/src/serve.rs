@@ -91,6 +91,7 @@ pub async fn serve(
         metrics_of_others,
     } = options;
     let leaving = CancellationToken::new();
+    let metrics = Metrics::new(&cluster).context("making the metrics")?;
     let scheduler = Arc::new(Scheduler {
         cluster,
         own_namespace: namespace,
@@ -100,7 +101,7 @@ pub async fn serve(
         sessions: Sessions::default(),
         admission: Admission::new(limits),
         budget: Budget::default(),
-        metrics: Metrics::new().context("making the metrics")?,
+        metrics,
         channels: crate::send::grpc::Channels::default(),
         web: crate::send::web::Web::default(),
         limits,

@@ -6,6 +6,8 @@
 
 mod grpc;
 mod lifecycle;
+#[path = "../../../../tests/metrics_table.rs"]
+mod metrics_table;
 mod rest;
 mod upstream;
 mod world;

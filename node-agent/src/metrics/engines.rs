@@ -43,7 +43,8 @@ impl Engines {
         vitals: watch::Receiver<Vitals>,
         replicas: watch::Receiver<Vec<ModelReplica>>,
     ) -> Self {
-        let client = reqwest::Client::builder().timeout(WITHIN).build();
+        // A proxy is for the way out of the cluster, not for processes of this pod.
+        let client = reqwest::Client::builder().timeout(WITHIN).no_proxy().build();
         Self {
             owner,
             vitals,

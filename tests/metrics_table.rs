@@ -11,7 +11,10 @@ type Family = (String, BTreeSet<String>);
 /// the part has; they stand above the table, not in it. Rows for `cards only` may be absent from the page.
 pub(crate) fn agrees(part: &str, page: &str, common: &[&str]) {
     let (listed, cards_only) = listed(part);
-    assert!(!listed.is_empty(), "docs/guide/metrics.md lists nothing of `{part}`");
+    assert!(
+        !listed.is_empty(),
+        "docs/guide/metrics.md lists nothing of `{part}`"
+    );
     let shown = shown(page, common);
     for (name, family) in &shown {
         assert_eq!(

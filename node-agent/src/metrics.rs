@@ -59,9 +59,8 @@ impl Metrics {
             "Devices of this node, by whether models may be placed on them",
         );
         let info = Opts::new("afterglow_device_info", "What the device is; the value is 1");
-        let flag = |name: &str, help: &str| {
-            add(&registry, IntGaugeVec::new(Opts::new(name, help), &BY_DEVICE)?)
-        };
+        let flag =
+            |name: &str, help: &str| add(&registry, IntGaugeVec::new(Opts::new(name, help), &BY_DEVICE)?);
         let reading =
             |name: &str, help: &str| add(&registry, GaugeVec::new(Opts::new(name, help), &BY_DEVICE)?);
         Ok(Arc::new(Self {
@@ -172,14 +171,19 @@ impl Hosted {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             add(now, IntGaugeVec::new(Opts::new(name, help), labels)?)
         };
-        let up = gauge("afterglow_engine_up", "1 while the device's engine answers", &BY_DEVICE)?;
+        let up = gauge(
+            "afterglow_engine_up",
+            "1 while the device's engine answers",
+            &BY_DEVICE,
+        )?;
         let restarts = Opts::new(
             "afterglow_engine_restarts_total",
             "Engines started again after they had ended by themselves",
         );
         let restarts = add(now, IntCounterVec::new(restarts, &BY_DEVICE)?)?;
         for (device, vital) in &*self.engines.borrow() {
-            up.with_label_values(&[device]).set(i64::from(vital.metrics.is_some()));
+            up.with_label_values(&[device])
+                .set(i64::from(vital.metrics.is_some()));
             restarts.with_label_values(&[device]).inc_by(vital.restarts);
         }
         let ready = gauge(
@@ -330,7 +334,8 @@ mod tests {
         };
         metrics.devices(&inventory, &BTreeMap::new());
         let text = metrics.own().unwrap();
-        let of = |name: &str, device: &str| value(&text, &format!("afterglow_device_{name}{{device=\"{device}\""));
+        let of =
+            |name: &str, device: &str| value(&text, &format!("afterglow_device_{name}{{device=\"{device}\""));
         for (name, healthy, passed) in [
             ("good", 1.0, Some(1.0)),
             ("forbidden", 1.0, Some(1.0)),
@@ -373,7 +378,8 @@ mod tests {
         });
         let page = metrics.page().await.unwrap();
         crate::metrics_table::agrees("agent", &page, &["node", "inference_cluster"]);
-        let ready = "afterglow_replica_ready{device=\"gpu-0\",model=\"m\",model_namespace=\"team\",replica=\"m-2-x\"";
+        let ready =
+            "afterglow_replica_ready{device=\"gpu-0\",model=\"m\",model_namespace=\"team\",replica=\"m-2-x\"";
         assert_eq!(value(&page, ready), Some(0.0), "{page}");
         assert_eq!(
             value(&page, "afterglow_engine_restarts_total{device=\"gpu-0\""),

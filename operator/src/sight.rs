@@ -49,7 +49,10 @@ fn model(deployment: &ModelDeployment) -> Option<ModelSight> {
         namespace: deployment.namespace().unwrap_or_default(),
         model: spec.model.name.clone().unwrap_or_else(|| deployment.name_any()),
         wanted: if spec.suspend { 0 } else { spec.replicas },
-        ready: deployment.status.as_ref().map_or(0, |status| status.ready_replicas),
+        ready: deployment
+            .status
+            .as_ref()
+            .map_or(0, |status| status.ready_replicas),
     })
 }
 

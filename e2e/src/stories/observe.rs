@@ -19,7 +19,9 @@ use server::Prometheus;
 /// One operator, three agents, two schedulers.
 const FEWEST: usize = 6;
 
-pub(super) async fn every_panel_and_every_alert_has_data_while_requests_come(world: &mut World) -> Result<()> {
+pub(super) async fn every_panel_and_every_alert_has_data_while_requests_come(
+    world: &mut World,
+) -> Result<()> {
     ensure!(
         world.provider.name() == "local",
         "pods of the provider `{}` are not reached from here, so nothing here can read their metrics",
@@ -82,7 +84,11 @@ async fn targets(prometheus: &Prometheus) -> Result<()> {
         .map(|sample| &sample["metric"]["pod"])
         .collect();
     ensure!(down.is_empty(), "{down:?} cannot be read");
-    ensure!(up.len() >= FEWEST, "{} pods are read, {FEWEST} are here", up.len());
+    ensure!(
+        up.len() >= FEWEST,
+        "{} pods are read, {FEWEST} are here",
+        up.len()
+    );
     Ok(())
 }
 
@@ -92,11 +98,23 @@ async fn well_named(prometheus: &Prometheus) -> Result<()> {
         .query(r#"nv_inference_count{model_namespace="default",model="minilm",inference_cluster="default"}"#)
         .await?;
     ensure!(!served.is_empty(), "no series is of the model default/minilm");
-    for label in ["exported_namespace", "exported_node", "exported_pod", "exported_job", "exported_instance"] {
+    for label in [
+        "exported_namespace",
+        "exported_node",
+        "exported_pod",
+        "exported_job",
+        "exported_instance",
+    ] {
         let taken = prometheus
-            .query(&format!(r#"{{__name__=~"afterglow_.+|nv_.+|vllm:.+",{label}!=""}}"#))
+            .query(&format!(
+                r#"{{__name__=~"afterglow_.+|nv_.+|vllm:.+",{label}!=""}}"#
+            ))
             .await?;
-        ensure!(taken.is_empty(), "a series has the label {label}: {:?}", taken.first());
+        ensure!(
+            taken.is_empty(),
+            "a series has the label {label}: {:?}",
+            taken.first()
+        );
     }
     Ok(())
 }

@@ -25,8 +25,8 @@ pub use failure::{Failure, Retry};
 use digest::Digest;
 use location::Location;
 use open::Opener;
-use store::{Pin, Store};
 pub use store::{Disk, Usage};
+use store::{Pin, Store};
 
 /// What a fetcher is made of.
 #[derive(Debug, Clone)]

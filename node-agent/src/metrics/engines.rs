@@ -176,7 +176,11 @@ mod tests {
             )
         };
         let names = names(&[replica("m-2-x", Some("m"))]);
-        let merged = merge(&[("gpu-0".into(), page(1)), ("gpu-1".into(), page(2))], &owner(), &names);
+        let merged = merge(
+            &[("gpu-0".into(), page(1)), ("gpu-1".into(), page(2))],
+            &owner(),
+            &names,
+        );
         assert_eq!(merged.matches("# TYPE nv_count counter").count(), 1);
         let whose = "node=\"rig-1\",inference_cluster=\"lab\"";
         let model = "model=\"m\",model_namespace=\"team\",replica=\"m-2-x\",version=\"2\"";
@@ -194,8 +198,15 @@ mod tests {
     fn a_model_that_nobody_knows_any_more_has_no_series_and_one_without_a_name_its_replicas() {
         let page = "# TYPE nv_count counter\nnv_count{model=\"team.a\"} 1\nnv_count{model=\"team.gone\"} 1\n\
                     # TYPE only counter\nonly{model=\"team.gone\"} 1\n";
-        let merged = merge(&[("gpu-0".into(), page.into())], &owner(), &names(&[replica("a", None)]));
-        assert!(merged.contains("model=\"a\",model_namespace=\"team\",replica=\"a\"} 1"), "{merged}");
+        let merged = merge(
+            &[("gpu-0".into(), page.into())],
+            &owner(),
+            &names(&[replica("a", None)]),
+        );
+        assert!(
+            merged.contains("model=\"a\",model_namespace=\"team\",replica=\"a\"} 1"),
+            "{merged}"
+        );
         assert!(!merged.contains("gone") && !merged.contains("only"), "{merged}");
     }
 
@@ -203,7 +214,8 @@ mod tests {
     async fn an_engine_that_does_not_answer_is_left_out() {
         let answers = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = answers.local_addr().unwrap();
-        let app = axum::Router::new().route("/metrics", axum::routing::get(async || "# TYPE up gauge\nup 1\n"));
+        let app =
+            axum::Router::new().route("/metrics", axum::routing::get(async || "# TYPE up gauge\nup 1\n"));
         tokio::spawn(axum::serve(answers, app).into_future());
         let nobody = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -215,11 +227,7 @@ mod tests {
             ("gpu-1".to_owned(), at(Some(nobody))),
             ("gpu-2".to_owned(), at(None)),
         ]);
-        let engines = Engines::new(
-            owner(),
-            watch::channel(vitals).1,
-            watch::channel(Vec::new()).1,
-        );
+        let engines = Engines::new(owner(), watch::channel(vitals).1, watch::channel(Vec::new()).1);
         let page = engines.page().await;
         assert_eq!(page.lines().count(), 2, "{page}");
         assert!(page.contains("up{device=\"gpu-0\""), "{page}");

@@ -78,9 +78,6 @@ mod tests {
     #[test]
     fn what_is_escaped_is_read_back_as_one_value() {
         let line = format!("up{{a=\"{}\"}} 1", escape("a\\b\"c\nd"));
-        assert_eq!(
-            Sample::parse(&line).unwrap().label("a"),
-            Some("a\\\\b\\\"c\\nd")
-        );
+        assert_eq!(Sample::parse(&line).unwrap().label("a"), Some("a\\\\b\\\"c\\nd"));
     }
 }

@@ -104,9 +104,17 @@ mod tests {
         };
         assert_eq!(alive.get_metric().len(), MOST + 1);
         let lost = |metric: &&prometheus::proto::Metric| metric.get_gauge().value() == 0.0;
-        assert_eq!(alive.get_metric().iter().filter(lost).count(), 1, "a lost one is not hidden");
+        assert_eq!(
+            alive.get_metric().iter().filter(lost).count(),
+            1,
+            "a lost one is not hidden"
+        );
         assert_eq!(replicas.get_metric().len(), 2 * (MOST + 1));
-        let all: f64 = replicas.get_metric().iter().map(|metric| metric.get_gauge().value()).sum();
+        let all: f64 = replicas
+            .get_metric()
+            .iter()
+            .map(|metric| metric.get_gauge().value())
+            .sum();
         assert!((all - 3.0 * (MOST + 2) as f64).abs() < 0.5, "{all}");
     }
 

@@ -135,7 +135,9 @@ fn joint(text: &str) -> usize {
     }
     let words = ["and", "or", "unless"];
     let word = words.iter().find(|word| {
-        let inner = text.strip_prefix([' ', '\n']).and_then(|text| text.strip_prefix(**word));
+        let inner = text
+            .strip_prefix([' ', '\n'])
+            .and_then(|text| text.strip_prefix(**word));
         inner.is_some_and(|after| after.starts_with([' ', '\n']))
     });
     word.map_or(0, |word| word.len() + 1)
@@ -145,7 +147,10 @@ fn joint(text: &str) -> usize {
 fn operand(text: &str) -> &str {
     let mut text = text.trim();
     for word in ["bool", "on", "ignoring", "group_left", "group_right"] {
-        let Some(after) = text.strip_prefix(word).filter(|after| after.starts_with([' ', '('])) else {
+        let Some(after) = text
+            .strip_prefix(word)
+            .filter(|after| after.starts_with([' ', '(']))
+        else {
             continue;
         };
         let after = after.trim_start();
@@ -185,7 +190,10 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let found = of_chart(root).unwrap();
         for place in ["AfterglowNodeLost", "\"Afterglow: card\", \"Temperature\""] {
-            assert!(found.iter().any(|expression| expression.place == place), "{place}");
+            assert!(
+                found.iter().any(|expression| expression.place == place),
+                "{place}"
+            );
         }
         let left: Vec<&Expression> = found.iter().filter(|one| one.query.contains('$')).collect();
         assert!(left.is_empty(), "variables stay: {left:?}");

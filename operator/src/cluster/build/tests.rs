@@ -290,7 +290,10 @@ fn only_schedulers_reach_the_engines_and_anybody_the_metrics() {
 fn prometheus_finds_agents_and_schedulers_where_they_say_unless_it_is_told_otherwise() {
     let cluster: InferenceCluster = cluster(SMALL);
     let mut options: Options = options();
-    for (asked, ports) in [(true, [json!("9401"), json!("8002")]), (false, [Value::Null, Value::Null])] {
+    for (asked, ports) in [
+        (true, [json!("9401"), json!("8002")]),
+        (false, [Value::Null, Value::Null]),
+    ] {
         options.scrape_annotations = asked;
         let children = all(&Blueprint {
             cluster: &cluster,
@@ -306,7 +309,11 @@ fn prometheus_finds_agents_and_schedulers_where_they_say_unless_it_is_told_other
             let template = &pod["spec"]["template"];
             let annotations = &template["metadata"]["annotations"];
             assert_eq!(annotations["prometheus.io/port"], port);
-            assert_eq!(annotations.is_object(), asked, "nothing, not an empty map: {annotations}");
+            assert_eq!(
+                annotations.is_object(),
+                asked,
+                "nothing, not an empty map: {annotations}"
+            );
             let listens = template["spec"]["containers"][0]["ports"].to_string();
             if let Some(port) = port.as_str() {
                 assert!(listens.contains(port), "{listens}");

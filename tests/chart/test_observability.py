@@ -175,9 +175,8 @@ def test_the_rule_is_the_file_with_what_the_values_say(render: Render, tmp_path:
     (plain,) = of_kind(render("default", *HAS_KINDS), "PrometheusRule")
     assert plain["spec"] == yaml.safe_load(promql.RULES.read_text())
 
-    said = ["alerts.runbooks=https://wiki.example/afterglow/", "alerts.labels.release=mine"]
-    said += ["alerts.slo.answered=99.5", "alerts.slo.inTime=95", "alerts.slo.seconds=2.5"]
-    arguments = [word for one in said for word in ("--set", one)]
+    arguments = ["--set", "alerts.runbooks=https://wiki.example/afterglow/,alerts.labels.release=mine"]
+    arguments += ["--set-json", 'alerts.slo={"answered": 99.5, "inTime": 95, "seconds": 2.5}']
     (rule,) = of_kind(render("default", *HAS_KINDS, *arguments), "PrometheusRule")
     assert rule["metadata"]["labels"]["release"] == "mine"
     file = tmp_path / "rules.yaml"

@@ -44,7 +44,7 @@ take() {
     shift
     rm -rf "$folder" "$debs"
     mkdir -p "$debs" "$folder.partial"
-    (cd "$debs" && apt-get download -qq "$@")
+    (cd "$debs" && apt-get download -qq -o APT::Sandbox::User=root "$@")
     for deb in "$debs"/*.deb; do dpkg -x "$deb" "$folder.partial"; done
     find "$debs" -name '*.deb' -printf '%f\n' | sort >"$folder.partial/packages.txt"
     rm -r "$debs"

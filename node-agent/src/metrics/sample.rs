@@ -30,14 +30,6 @@ impl<'a> Sample<'a> {
             rest = &after[end + 1..];
         }
     }
-
-    /// A label's value.
-    pub(super) fn label(&self, name: &str) -> Option<&'a str> {
-        self.labels
-            .iter()
-            .find(|(label, _)| *label == name)
-            .map(|(_, value)| *value)
-    }
 }
 
 fn closing_quote(text: &str) -> Option<usize> {
@@ -67,7 +59,6 @@ mod tests {
         assert_eq!(sample.name, "up");
         assert_eq!(sample.labels, [("a", "x,y}"), ("b", r#"say \"hi\"\\"#)]);
         assert_eq!(sample.value, "4.5 1700");
-        assert_eq!(sample.label("b"), Some(r#"say \"hi\"\\"#));
         let bare = Sample::parse("up 1").unwrap();
         assert_eq!((bare.name, bare.labels.len(), bare.value), ("up", 0, "1"));
         for wrong in ["", "up", "up{a=\"x", "up{a} 1"] {
@@ -78,6 +69,6 @@ mod tests {
     #[test]
     fn what_is_escaped_is_read_back_as_one_value() {
         let line = format!("up{{a=\"{}\"}} 1", escape("a\\b\"c\nd"));
-        assert_eq!(Sample::parse(&line).unwrap().label("a"), Some("a\\\\b\\\"c\\nd"));
+        assert_eq!(Sample::parse(&line).unwrap().labels, [("a", "a\\\\b\\\"c\\nd")]);
     }
 }

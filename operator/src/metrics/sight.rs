@@ -103,7 +103,7 @@ mod tests {
             panic!("there are two families: {families:?}");
         };
         assert_eq!(alive.get_metric().len(), MOST + 1);
-        let lost = |metric: &&prometheus::proto::Metric| metric.get_gauge().value() == 0.0;
+        let lost = |metric: &&prometheus::proto::Metric| metric.get_gauge().get_value() == 0.0;
         assert_eq!(
             alive.get_metric().iter().filter(lost).count(),
             1,
@@ -113,7 +113,7 @@ mod tests {
         let all: f64 = replicas
             .get_metric()
             .iter()
-            .map(|metric| metric.get_gauge().value())
+            .map(|metric| metric.get_gauge().get_value())
             .sum();
         assert!((all - 3.0 * (MOST + 2) as f64).abs() < 0.5, "{all}");
     }

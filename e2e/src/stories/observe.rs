@@ -1,5 +1,5 @@
-//! What people see who look after a fleet: a real Prometheus finds the pods by their annotations and reads them while requests
-//! come, and each panel and each alert of the chart has something to look at.
+//! What people see who look after a fleet: a real Prometheus reads the annotated pods while requests come, and each panel and
+//! each alert of the chart has something to look at.
 
 mod expressions;
 mod server;
@@ -28,9 +28,9 @@ pub(super) async fn every_panel_and_every_alert_has_data_while_requests_come(
         world.provider.name()
     );
     world.minilm("minilm-1", 2).await.context("serve something")?;
-    let prometheus = Prometheus::start(world)?;
+    let prometheus = Prometheus::start(world).await?;
     let traffic = Traffic::start(world)?;
-    let up = "each pod of ours is found and read";
+    let up = "each pod of ours is read";
     world
         .until(up, FIRST_START, async || targets(&prometheus).await)
         .await?;

@@ -1,10 +1,13 @@
-//! A Prometheus as users run it: it asks Kubernetes for pods and reads those whose annotations say so.
+//! A Prometheus that reads the pods whose annotations ask for it.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::wire;
@@ -19,12 +22,13 @@ pub(super) struct Prometheus {
 
 impl Prometheus {
     /// Starts one beside the cluster, with the chart's rules and an empty memory.
-    pub(super) fn start(world: &World) -> Result<Self> {
+    pub(super) async fn start(world: &World) -> Result<Self> {
+        let targets = annotated(world).await.context("look for annotated pods")?;
         let folder = world.tools.target.join("prometheus");
         let _ = fs::remove_dir_all(&folder); // what a run before left
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let config = folder.join("prometheus.yml");
-        fs::write(&config, configuration(world).to_string())
+        fs::write(&config, configuration(world, &targets).to_string())
             .with_context(|| format!("write {}", config.display()))?;
         let log = folder.join("log");
         let log = File::create(&log).with_context(|| format!("make {}", log.display()))?;
@@ -116,31 +120,34 @@ impl Drop for Prometheus {
     }
 }
 
-/// The jobs that Prometheus' own example for Kubernetes has, for our namespace. JSON is YAML.
-fn configuration(world: &World) -> Value {
-    let annotation = |name: &str| format!("__meta_kubernetes_pod_annotation_prometheus_io_{name}");
+/// Each pod of ours that says by annotations where its metrics are, as Prometheus' own example for Kubernetes finds them. The
+/// harness looks in its place: Debian builds Prometheus without the discovery of Kubernetes.
+async fn annotated(world: &World) -> Result<Vec<Value>> {
+    let pods = Api::<Pod>::namespaced(world.client.clone(), SYSTEM)
+        .list(&ListParams::default())
+        .await?;
+    let target = |pod: &Pod| {
+        let annotation = |name: &str| pod.annotations().get(&format!("prometheus.io/{name}"));
+        let address = pod.status.as_ref()?.pod_ip.as_ref()?;
+        let told = annotation("scrape").is_some_and(|told| told == "true");
+        let (port, path) = (annotation("port")?, annotation("path")?);
+        let stays = pod.metadata.deletion_timestamp.is_none();
+        // `namespace` and `pod` are what most installations add to what they read: none of our labels may be among them.
+        (told && stays).then(|| {
+            json!({
+                "targets": [format!("{address}:{port}")],
+                "labels": {"__metrics_path__": path, "namespace": SYSTEM, "pod": pod.name_any()},
+            })
+        })
+    };
+    Ok(pods.iter().filter_map(target).collect())
+}
+
+/// Reads those. JSON is YAML.
+fn configuration(world: &World, targets: &[Value]) -> Value {
     json!({
         "global": {"scrape_interval": "2s", "evaluation_interval": "2s"},
         "rule_files": [world.tools.root.join("charts/afterglow/alerts/afterglow.yaml")],
-        "scrape_configs": [{
-            "job_name": "pods",
-            "kubernetes_sd_configs": [{
-                "role": "pod",
-                "kubeconfig_file": world.provider.kubeconfig(),
-                "namespaces": {"names": [SYSTEM]},
-            }],
-            "relabel_configs": [
-                {"source_labels": [annotation("scrape")], "regex": "true", "action": "keep"},
-                {"source_labels": [annotation("path")], "target_label": "__metrics_path__"},
-                {
-                    "source_labels": ["__meta_kubernetes_pod_ip", annotation("port")],
-                    "separator": ":",
-                    "target_label": "__address__",
-                },
-                // The names that most installations give to what they read: none of ours may be among them.
-                {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-                {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
-            ],
-        }],
+        "scrape_configs": [{"job_name": "pods", "static_configs": targets}],
     })
 }

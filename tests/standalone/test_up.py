@@ -142,7 +142,7 @@ def test_a_folder_is_served_and_followed(folder: Path, tmp_path: Path, figure: C
         with urllib.request.urlopen(up.metrics, timeout=10) as page:
             metrics = page.read().decode()
         assert 'afterglow_scheduler_replicas{ready="true",inference_cluster="default"} 2' in metrics
-        assert 'afterglow_cache_limit_bytes{' in metrics
+        assert "afterglow_cache_limit_bytes{" in metrics
         requests = [line for line in metrics.splitlines() if line.startswith("nv_inference_request_success{device=")]
         assert any('model="one"' in line and 'node="local"' in line for line in requests), metrics
         found = lints(metrics)

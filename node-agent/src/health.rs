@@ -41,7 +41,7 @@ pub async fn serve(
         .route(
             "/metrics",
             get(move || async move {
-                match metrics.text() {
+                match metrics.page().await {
                     Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
                     Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
                 }

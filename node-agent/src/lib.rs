@@ -18,6 +18,9 @@ pub mod kube;
 pub mod lease;
 pub mod lend;
 pub mod metrics;
+#[cfg(test)]
+#[path = "../../tests/metrics_table.rs"]
+mod metrics_table;
 pub mod offer;
 pub mod replicas;
 pub mod report;

@@ -10,7 +10,7 @@ use afterglow_agent::args::{Arguments, Devices, LogFormat, Output, Run, Verb};
 use afterglow_agent::discover::{self, Discovery};
 use afterglow_agent::fetch::{Fetcher, ObjectStore};
 use afterglow_agent::lend::{self, Ledger, Sockets};
-use afterglow_agent::metrics::Metrics;
+use afterglow_agent::metrics::{Hosted, Metrics, Owner};
 use afterglow_agent::{bytes, fetch, health, host, kube, lease, offer, replicas, report};
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -61,7 +61,10 @@ async fn show(devices: Devices) -> anyhow::Result<ExitCode> {
 /// Serves the node until the kubelet says that it is enough, or a part cannot go on.
 async fn serve(run: Run) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
-    let metrics = Metrics::new()?;
+    let metrics = Metrics::new(Owner {
+        node: run.node.clone(),
+        cluster: run.cluster.clone(),
+    })?;
     let client = kube::client().await.context("connecting to the API server")?;
     let ledger = Arc::new(Ledger::default());
     let test_again = Arc::new(Notify::new());
@@ -121,7 +124,13 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     let fetcher = Fetcher::open(sources(&run)).map_err(|error| anyhow::anyhow!("{error}"))?;
     let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
     let (desired_out, desired) = watch::channel(Vec::new());
-    let host = host::spawn(hosting, fetcher, usable, desired, stop());
+    let host = host::spawn(hosting, fetcher.clone(), usable, desired.clone(), stop());
+    metrics.hosts(Hosted {
+        engines: host.engines.clone(),
+        statuses: host.statuses.clone(),
+        desired,
+        fetcher,
+    });
     // report
     let statuses = host.statuses.clone();
     let (node, cluster, stopped) = (run.node.clone(), run.cluster.clone(), stop());

@@ -252,6 +252,9 @@ async fn a_model_comes_answers_outlives_its_engine_and_goes() {
     );
     let again = node.until_reason("good", "Ready").await;
     negated(&again).await;
+    let seen = node.handle.engines.borrow()["cpu-0"].clone();
+    assert_eq!(seen.restarts, 1, "what dies is started again, and counted");
+    assert!(seen.metrics.is_some(), "its metrics are somewhere");
 
     // It is deleted: drained, unloaded, released. The others never reached an engine and are released at once.
     let deleted = |mut replica: ModelReplica| {

@@ -51,6 +51,14 @@ pub struct Run {
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "AFTERGLOW_METRICS", default_value = "0.0.0.0:8080")]
     pub metrics: SocketAddr,
+    /// Whether the pods of agents and schedulers carry `prometheus.io/scrape` and its kin.
+    #[arg(
+        long,
+        env = "AFTERGLOW_SCRAPE_ANNOTATIONS",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub scrape_annotations: bool,
     /// Name of this process among operators, for the leader's Lease. Default: the pod's name, else the host's.
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
@@ -103,6 +111,8 @@ pub struct Options {
     pub cluster_file: Option<PathBuf>,
     /// Address of /metrics, /healthz and /readyz; `None`: they are not served.
     pub metrics: Option<SocketAddr>,
+    /// Whether the pods of agents and schedulers carry `prometheus.io/scrape` and its kin.
+    pub scrape_annotations: bool,
     /// Name of this process among operators; unique.
     pub identity: String,
     /// The operators' own `Deployment`, which the leader's Lease goes with.
@@ -121,6 +131,7 @@ impl From<Run> for Options {
             scheduler_role: run.scheduler_role,
             cluster_file: run.cluster_file,
             metrics: Some(run.metrics),
+            scrape_annotations: run.scrape_annotations,
             identity: run.identity.unwrap_or_else(host_name),
             deployment: run.deployment,
         }

@@ -15,11 +15,15 @@ mod first_cluster;
 mod leader;
 mod liveness;
 mod metrics;
+#[cfg(test)]
+#[path = "../../tests/metrics_table.rs"]
+mod metrics_table;
 mod operator;
 mod pace;
 mod quantity;
 mod queue;
 mod serve;
+mod sight;
 mod sweep;
 mod watch;
 

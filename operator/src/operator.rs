@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::queue::{Key, Queue};
 use crate::serve::{self, Readiness};
+use crate::sight;
 use crate::sweep;
 use crate::watch::{Queues, World};
 
@@ -153,6 +154,7 @@ async fn lead(
             () = shutdown.cancelled() => {}
         }
         tasks.shutdown().await;
+        metrics.sees(None);
         metrics.leads(false);
         if shutdown.is_cancelled() {
             candidate.release().await;
@@ -168,6 +170,8 @@ async fn work(client: &Client, options: &Options, metrics: &Metrics, tasks: &mut
     let world = World::start(client, &options.namespace, &kinds, &queues, metrics, tasks);
     world.ready().await;
     let liveness = Liveness::start(world.clone(), queues.clone(), tasks);
+    let seen = (world.clone(), liveness.clone());
+    metrics.sees(Some(Arc::new(move || sight::look(&seen.0, &seen.1))));
     let reporter = Reporter {
         controller: "afterglow-operator".to_owned(),
         instance: Some(options.identity.clone()),

@@ -157,7 +157,7 @@ def test_the_first_cluster_is_handed_to_the_operator_and_a_change_restarts_it(
     render: Render, kubeconform: Callable[[list[Object]], Result]
 ) -> None:
     objects = render("pocl")
-    (held,) = of_kind(objects, "ConfigMap")
+    (held,) = (found for found in of_kind(objects, "ConfigMap") if "cluster.json" in found["data"])
     cluster = json.loads(held["data"]["cluster.json"])
     assert cluster["metadata"]["name"] == "processors"
     assert cluster["spec"]["agent"] == {"devices": "None", "cache": {"size": "5Gi"}}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What `make e2e` and `make cluster` need to run a real Kubernetes cluster on this machine, without an image registry:
-# Kubernetes' own components and a few Go tools, built from the module proxy, and etcd, containerd, CNI plugins, kubectl
-# and busybox, unpacked from Debian sid's packages. Nothing of that enters the system: it all lies in the cache folder.
+# Kubernetes' own components and a few Go tools, built from the module proxy, etcd, containerd, CNI plugins, kubectl and
+# busybox, unpacked from Debian sid's packages, and Prometheus, from this machine's release. Nothing of that enters the system: it all lies in the cache folder.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/say.sh"
 
@@ -38,20 +38,36 @@ CONF
     apt-get update -qq
 }
 
-# unpack FOLDER PACKAGES…: their files below $store/FOLDER. sid moves, so what was taken is written down, not pinned.
-unpack() {
+# take FOLDER PACKAGES…: their files below $store/FOLDER. Releases move, so what was taken is written down, not pinned.
+take() {
     local folder=$store/$1 debs=$store/$1.debs
     shift
-    [[ -e $folder/packages.txt ]] && return
-    say "unpacking from Debian sid, without installing: $*"
-    private_apt
     rm -rf "$folder" "$debs"
     mkdir -p "$debs" "$folder.partial"
-    (cd "$debs" && apt-get download -qq "$@")
+    (cd "$debs" && apt-get download -qq -o APT::Sandbox::User=root "$@")
     for deb in "$debs"/*.deb; do dpkg -x "$deb" "$folder.partial"; done
     find "$debs" -name '*.deb' -printf '%f\n' | sort >"$folder.partial/packages.txt"
     rm -r "$debs"
     mv "$folder.partial" "$folder" # a folder that exists is whole
+}
+
+# unpack FOLDER PACKAGES…: from sid.
+unpack() {
+    [[ -e $store/$1/packages.txt ]] && return
+    say "unpacking from Debian sid, without installing: ${*:2}"
+    private_apt
+    take "$@"
+}
+
+# unpack_own FOLDER PACKAGES…: from the release that this machine runs, whose libraries they are built for.
+unpack_own() {
+    [[ -e $store/$1/packages.txt ]] && return
+    say "unpacking from this machine's Debian, without installing: ${*:2}"
+    (
+        unset APT_CONFIG
+        (($(id -u) != 0)) || apt-get update -qq
+        take "$@"
+    )
 }
 
 # kubectl is asked for by version: one from elsewhere with a higher epoch would win.
@@ -64,6 +80,10 @@ if [[ ! -e $store/debian/packages.txt ]]; then
     private_apt
     unpack debian etcd-server containerd containernetworking-plugins busybox-static "kubectl=$(sid_version kubectl)"
 fi
+# Installed, it would also start a server with the machine.
+unpack_own prometheus prometheus
+for program in prometheus promtool; do ln -sfn "$store/prometheus/usr/bin/$program" "$bin/$program"; done
+
 link() { ln -sfn "$store/debian/$1" "$bin/${2:-${1##*/}}"; }
 for program in etcd containerd containerd-shim-runc-v2 ctr kubectl; do link "usr/bin/$program"; done
 link usr/lib/cni cni

@@ -45,6 +45,18 @@ app.kubernetes.io/component: operator
 {{- include "afterglow.image" (dict "context" . "image" .Values.agent.image "name" $name) }}
 {{- end }}
 
+{{/* Whether objects of a kind of Prometheus' operator are to be made: (dict "context" $ "kind" KIND); "true" or nothing. */}}
+{{- define "afterglow.monitored" -}}
+{{- $monitors := .context.Values.metrics.monitors }}
+{{- $has := .context.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind) }}
+{{- if or (eq $monitors "Always") (and (eq $monitors "Auto") $has) }}true{{ end }}
+{{- end }}
+
+{{/* Whether pods carry annotations for Prometheus: "true" or "false". */}}
+{{- define "afterglow.annotated" -}}
+{{- and .Values.metrics.scrapeAnnotations (not (include "afterglow.monitored" (dict "context" . "kind" "PodMonitor"))) }}
+{{- end }}
+
 {{- define "afterglow.cluster" -}}
 {{- if and (eq .Values.agent.variant "pocl") (ne (default "Forbidden" .Values.cluster.spec.cpuFallback) "Allowed") }}
 {{- fail "agent.variant=pocl offers processors, which this cluster forbids; set cluster.spec.cpuFallback=Allowed" }}

@@ -8,7 +8,6 @@ mod cache;
 mod devices;
 mod documents;
 mod folders;
-mod metrics;
 mod plan;
 mod wanted;
 
@@ -22,11 +21,12 @@ use std::time::Duration;
 use afterglow_agent::args::{CpuFallback as Search, Search as Where};
 use afterglow_agent::bytes::parse;
 use afterglow_agent::discover::{self, Inventory};
+use afterglow_agent::metrics::{Hosted, Metrics, Owner};
 use afterglow_agent::{fetch, host, report};
 use afterglow_crds::gpu_node::{Device, GpuNodeSpec, GpuNodeStatus};
 use afterglow_crds::inference_cluster::{CpuFallback, InferenceClusterSpec};
 use afterglow_crds::{GpuNode, ModelReplica};
-use afterglow_scheduler::{Config, Fleet, Limits, Listeners, Options, fleet};
+use afterglow_scheduler::{Config, Fleet, Limits, Listeners, MetricsOfOthers, Options, fleet};
 use anyhow::{Context as _, Result};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -102,7 +102,7 @@ struct Machine {
     desired: watch::Sender<Vec<ModelReplica>>,
     host: host::Handle,
     choice: Choice,
-    first_port: u16,
+    metrics: Arc<Metrics>,
     /// Ends discovery, host and load reports.
     stop: CancellationToken,
     _cache: Cache,
@@ -123,6 +123,11 @@ impl Machine {
             ));
         }
         let stop = CancellationToken::new();
+        let metrics = Metrics::new(Owner {
+            node: NODE.to_owned(),
+            cluster: first.cluster_name(),
+        })
+        .context("making the metrics")?;
         let cluster = first.cluster.clone().map(|cluster| cluster.spec);
         let (folder_out, folder) = watch::channel(first);
         tokio::spawn(
@@ -147,17 +152,33 @@ impl Machine {
                 sysfs: "/sys".into(),
                 dev: "/dev".into(),
             };
-            let metrics = afterglow_agent::metrics::Metrics::new().context("making the metrics")?;
             let again = Arc::new(Notify::new());
-            tokio::spawn(discover::run(search, inventory_out, again, metrics, stop.clone()));
+            tokio::spawn(discover::run(
+                search,
+                inventory_out,
+                again,
+                Arc::clone(&metrics),
+                stop.clone(),
+            ));
         }
-        let first_port = free_block()?;
         let mut options = host::Options::new(engine, cache.path.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST));
-        options.first_port = first_port;
+        options.first_port = free_block()?;
         let fetcher = fetch::Fetcher::open(fetching(&cache, cluster.as_ref())).map_err(anyhow::Error::msg)?;
         let (devices, devices_in) = watch::channel(Vec::new());
         let (desired, desired_in) = watch::channel(Vec::new());
-        let host = host::spawn(options, fetcher, devices_in, desired_in, stop.clone());
+        let host = host::spawn(
+            options,
+            fetcher.clone(),
+            devices_in,
+            desired_in.clone(),
+            stop.clone(),
+        );
+        metrics.hosts(Hosted {
+            engines: host.engines.clone(),
+            statuses: host.statuses.clone(),
+            desired: desired_in,
+            fetcher,
+        });
         Ok(Self {
             folder,
             inventory,
@@ -165,7 +186,7 @@ impl Machine {
             desired,
             host,
             choice,
-            first_port,
+            metrics,
             stop,
             _cache: cache,
         })
@@ -203,7 +224,7 @@ impl Machine {
                 limits: Limits::default(),
                 grace: Duration::ZERO,
                 ready: Some(ready_in.clone()),
-                metrics_of_others: Some(metrics::of_engines(self.devices.subscribe(), self.first_port)),
+                metrics_of_others: Some(page_of(&self.metrics)),
             },
             fleet_in,
             front.clone(),
@@ -298,6 +319,20 @@ impl Machine {
         self.stop.cancel();
         self.host.ended().await;
     }
+}
+
+/// The agent's page, engines included, for the scheduler's.
+fn page_of(metrics: &Arc<Metrics>) -> MetricsOfOthers {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move || {
+        let metrics = Arc::clone(&metrics);
+        Box::pin(async move {
+            metrics.page().await.unwrap_or_else(|error| {
+                tracing::error!(%error, "the agent's metrics cannot be written");
+                String::new()
+            })
+        })
+    })
 }
 
 /// Replaces what differs.

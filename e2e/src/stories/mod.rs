@@ -7,6 +7,7 @@ mod install;
 mod lending;
 mod lifecycle;
 mod namespaces;
+mod observe;
 mod polaris;
 mod refusals;
 mod rollout;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Story> {
         admission::every_object_is_admitted_at_its_security_level,
         admission::the_api_server_refuses_what_cannot_be_meant,
         serve::a_model_deployment_becomes_ready_and_answers_as_the_standalone_server_does,
+        observe::every_panel_and_every_alert_has_data_while_requests_come,
         scale::scaling_up_and_down_loses_no_request,
         rollout::a_new_revision_replaces_the_old_one_and_loses_no_request,
         refusals::an_impossible_wish_says_what_is_wrong_and_disturbs_nobody,

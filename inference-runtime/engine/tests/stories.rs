@@ -1,6 +1,8 @@
 //! Stories of an engine with real sessions of ONNX Runtime's CPU provider and real probes.
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are not tests to clippy")]
 
+#[path = "../../../tests/metrics_table.rs"]
+mod metrics_table;
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -107,6 +109,7 @@ async fn every_outcome_is_counted_once_and_the_metrics_agree() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }
+    metrics_table::agrees("engine", &metrics, &[]);
     engine.unload("lookup").await.unwrap();
     assert!(
         !engine.metrics().render().contains("lookup"),

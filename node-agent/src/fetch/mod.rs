@@ -25,6 +25,7 @@ pub use failure::{Failure, Retry};
 use digest::Digest;
 use location::Location;
 use open::Opener;
+pub use store::{Disk, Usage};
 use store::{Pin, Store};
 
 /// What a fetcher is made of.
@@ -181,6 +182,11 @@ impl Fetcher {
         let digest = source.digest.parse().ok()?;
         let progress = self.0.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.get(&digest).copied()
+    }
+
+    /// How full the cache and its disk are.
+    pub fn usage(&self) -> Usage {
+        self.0.store.usage()
     }
 }
 

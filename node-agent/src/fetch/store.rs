@@ -34,6 +34,28 @@ struct Item {
     pins: usize,
 }
 
+/// What the cache holds, and what it lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that it may hold.
+    pub limit: u64,
+    /// Bytes that somebody needs now.
+    pub in_use: u64,
+    /// Bytes that go when others need the room.
+    pub evictable: u64,
+    /// The file system; `None` where it does not tell.
+    pub disk: Option<Disk>,
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes that can still be written.
+    pub free: u64,
+    /// Bytes in all.
+    pub size: u64,
+}
+
 const PARTIAL: &str = "partial";
 const BLOBS: &str = "blobs/sha256";
 const TREES: &str = "trees/sha256";
@@ -70,6 +92,25 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Item>> {
         self.0.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How full it is.
+    pub(super) fn usage(&self) -> Usage {
+        let disk = rustix::fs::statvfs(&self.0.root).ok().map(|system| Disk {
+            free: system.f_bavail.saturating_mul(system.f_frsize),
+            size: system.f_blocks.saturating_mul(system.f_frsize),
+        });
+        let items = self.lock();
+        let bytes = |needed: bool| {
+            let some = items.values().filter(|item| (item.pins > 0) == needed);
+            some.map(|item| item.bytes).sum()
+        };
+        Usage {
+            limit: self.0.budget,
+            in_use: bytes(true),
+            evictable: bytes(false),
+            disk,
+        }
     }
 
     /// Where a download that is not finished lies.

@@ -272,6 +272,9 @@ async fn the_cache_makes_room_by_what_nobody_uses_and_says_when_it_cannot() {
         source(format!("{url_b}/m.onnx"), &b),
     );
     let tree_a = fetcher.fetch(&a).await.unwrap();
+    let held = fetcher.usage();
+    assert_eq!((held.limit, held.in_use, held.evictable), (100_000, 60_000, 0));
+    assert!(held.disk.is_some_and(|disk| disk.size >= disk.free), "{held:?}");
     let full = fetcher.fetch(&b).await.unwrap_err();
     assert_eq!(full.reason, "CacheFull");
     assert!(

@@ -56,6 +56,7 @@ pub(super) struct Up {
     pub(super) generation: u64,
     pub(super) grpc: SocketAddr,
     pub(super) http: SocketAddr,
+    metrics: SocketAddr,
     /// The folder that it loads models from.
     pub(super) repository: PathBuf,
     pub(super) channel: Channel,
@@ -76,6 +77,18 @@ impl Engine {
     }
 }
 
+/// One engine as seen from outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vital {
+    /// Where its metrics are; `None`: it does not answer.
+    pub metrics: Option<SocketAddr>,
+    /// How often it was started again after it had ended by itself.
+    pub restarts: u64,
+}
+
+/// The engine of each device that has had one since the agent started.
+pub type Vitals = BTreeMap<String, Vital>;
+
 /// The engines of this node; clones are the same.
 #[derive(Clone)]
 pub(super) struct Engines(Arc<Inner>);
@@ -87,6 +100,7 @@ struct Inner {
     /// A device keeps its number, and so its ports, as long as this agent lives.
     numbers: Mutex<BTreeMap<String, u16>>,
     loads: Published,
+    vitals: watch::Sender<Vitals>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -137,6 +151,7 @@ impl Engines {
             running: Mutex::default(),
             numbers: Mutex::default(),
             loads: Published::default(),
+            vitals: watch::Sender::default(),
             tasks: TaskTracker::new(),
             stop,
         }))
@@ -149,6 +164,10 @@ impl Engines {
     /// What schedulers are told of how busy the engines are.
     pub(super) fn loads(&self) -> &Published {
         &self.0.loads
+    }
+
+    pub(super) fn vitals(&self) -> watch::Receiver<Vitals> {
+        self.0.vitals.subscribe()
     }
 
     /// The engine of `device`, started unless it runs.
@@ -242,14 +261,17 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let mut pause = PAUSE;
+        self.note(|_| ());
         for generation in 1.. {
             let started = Instant::now();
             let why = self.live(generation).await;
+            self.note(|vital| vital.metrics = None);
             self.engines.0.loads.remove(&self.device);
             if self.stop.is_cancelled() {
                 break;
             }
             tracing::warn!(device = self.device, ?pause, "{why}; it is started again");
+            self.note(|vital| vital.restarts += 1);
             self.standing.send_replace(Standing::Coming(Some(why)));
             if started.elapsed() >= SETTLED {
                 pause = PAUSE;
@@ -260,6 +282,13 @@ impl Supervisor {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Writes down what is to be seen of the engine from outside.
+    fn note(&self, change: impl FnOnce(&mut Vital)) {
+        self.engines.0.vitals.send_modify(|vitals| {
+            change(vitals.entry(self.device.clone()).or_default());
+        });
     }
 
     /// One process, from its start to its end; answers what ended it.
@@ -342,6 +371,7 @@ impl Supervisor {
             generation,
             grpc,
             http,
+            metrics,
             repository,
             channel,
         };
@@ -365,9 +395,11 @@ impl Supervisor {
             generation: up.generation,
             grpc: up.grpc,
             http: up.http,
+            metrics: up.metrics,
             repository: up.repository.clone(),
             channel: up.channel.clone(),
         })));
+        self.note(|vital| vital.metrics = Some(up.metrics));
         tracing::info!(device = self.device, grpc = %up.grpc, http = %up.http, "the engine is up");
         loop {
             self.engines.0.loads.report(&self.device, report);

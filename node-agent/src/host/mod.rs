@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fetch::Fetcher;
 use engine::Engines;
+pub use engine::{Vital, Vitals};
+pub use resident::engine_name;
 use resident::{Resident, Shared};
 
 /// How often engines that nobody needs are looked for.
@@ -89,6 +91,8 @@ pub struct Handle {
     pub statuses: watch::Receiver<Statuses>,
     /// How busy the models of each device are.
     pub load: watch::Receiver<BTreeMap<String, Vec<Model>>>,
+    /// Each device's engine, as seen from outside.
+    pub engines: watch::Receiver<Vitals>,
     task: JoinHandle<()>,
 }
 
@@ -112,7 +116,7 @@ pub fn spawn(
     let statuses = watch::Sender::default();
     let receiver = statuses.subscribe();
     let engines = Engines::new(options.clone(), devices.clone(), stop.clone());
-    let load = engines.loads().subscribe();
+    let (load, vitals) = (engines.loads().subscribe(), engines.vitals());
     let shared = Arc::new(Shared {
         options,
         fetcher,
@@ -128,6 +132,7 @@ pub fn spawn(
     Handle {
         statuses: receiver,
         load,
+        engines: vitals,
         task: tokio::spawn(host.run(desired, stop)),
     }
 }

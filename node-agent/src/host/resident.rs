@@ -54,8 +54,8 @@ pub(super) struct Resident {
     up: Option<Arc<Up>>,
 }
 
-/// `NAMESPACE.NAME`: unique on every engine.
-fn engine_name(key: &Key) -> String {
+/// What an engine calls a replica's model, `NAMESPACE.NAME`: unique on every engine.
+pub fn engine_name(key: &Key) -> String {
     format!("{}.{}", key.0, key.1)
 }
 

@@ -1,5 +1,6 @@
 //! What Prometheus sees. Labels come from tables and from the fleet, never from clients.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use prometheus::{
@@ -24,8 +25,9 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
+    /// Of a scheduler of the `InferenceCluster` of that name.
+    pub(crate) fn new(cluster: &str) -> prometheus::Result<Self> {
+        let registry = registry(cluster)?;
         let requests = add(
             &registry,
             IntCounterVec::new(
@@ -112,7 +114,7 @@ impl Scheduler {
     }
 
     fn gather(&self) -> prometheus::Result<String> {
-        let now = Registry::new();
+        let now = registry(&self.cluster)?;
         let gauge = |name: &str, help: &str, value: usize| -> prometheus::Result<()> {
             add(&now, IntGauge::new(name, help)?)?.set(value as i64);
             Ok(())
@@ -152,7 +154,7 @@ impl Scheduler {
                     "afterglow_scheduler_load_report_age_seconds",
                     "Time since a node's last load report",
                 ),
-                &["node"],
+                &["gpu_node"],
             )?,
         )?;
         for (place, (node, age)) in self.table.ages(Instant::now()).into_iter().enumerate() {
@@ -167,6 +169,12 @@ impl Scheduler {
         families.extend(now.gather());
         TextEncoder::new().encode_to_string(&families)
     }
+}
+
+/// Every series says whose scheduler it comes from.
+fn registry(cluster: &str) -> prometheus::Result<Registry> {
+    let labels = HashMap::from([("inference_cluster".to_owned(), cluster.to_owned())]);
+    Registry::new_custom(None, Some(labels))
 }
 
 fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {

@@ -99,6 +99,7 @@ pub async fn serve(
     } = options;
     let (leaving, stop) = (CancellationToken::new(), CancellationToken::new());
     let links = Arc::new(Links::default());
+    let metrics = Metrics::new(&cluster).context("making the metrics")?;
     let scheduler = Arc::new(Scheduler {
         cluster,
         own_namespace: namespace,
@@ -108,7 +109,7 @@ pub async fn serve(
         sessions: Sessions::default(),
         admission: Admission::new(limits),
         budget: Budget::default(),
-        metrics: Metrics::new().context("making the metrics")?,
+        metrics,
         web: Web::new(links.clone()),
         links: links.clone(),
         limits,

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::{Blueprint, Child, Component, Kind};
 
+/// Where the agent shows its metrics, and those of its engines.
+const METRICS: u16 = 9401;
 /// Where the cache is in the pod.
 const CACHE: &str = "/var/lib/afterglow";
 /// Where `spec.agent.modelPath` is in the pod.
@@ -30,7 +32,7 @@ pub(crate) fn agent(blueprint: &Blueprint<'_>) -> Child {
             "env": env(blueprint),
             "ports": [
                 { "name": "load", "containerPort": 9400, "protocol": "TCP" },
-                { "name": "metrics", "containerPort": 9401, "protocol": "TCP" },
+                { "name": "metrics", "containerPort": METRICS, "protocol": "TCP" },
             ],
             // What the agent itself needs; what its engines take depends on the models, so there is no limit.
             "resources": { "requests": { "cpu": "100m", "memory": "256Mi" } },
@@ -62,7 +64,7 @@ pub(crate) fn agent(blueprint: &Blueprint<'_>) -> Child {
             "selector": { "matchLabels": selector },
             "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1 } },
             "template": {
-                "metadata": { "labels": blueprint.labels(Component::Agent) },
+                "metadata": blueprint.pod_metadata(Component::Agent, METRICS),
                 "spec": pod,
             },
         },
@@ -90,7 +92,7 @@ fn args(blueprint: &Blueprint<'_>) -> Vec<String> {
         format!("--cpu-fallback={fallback}"),
         format!("--model-volumes={VOLUMES}"),
         "--load=0.0.0.0:9400".to_owned(),
-        "--metrics=0.0.0.0:9401".to_owned(),
+        format!("--metrics=0.0.0.0:{METRICS}"),
     ];
     if let Some(path) = &spec.agent.model_path {
         args.push(format!("--model-path={path}"));

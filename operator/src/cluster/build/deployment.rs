@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::{Blueprint, Child, Component, Kind};
 
+/// Where the scheduler shows its metrics.
+const METRICS: u16 = 8002;
 /// Nobody on the node; the image has no user of its own.
 const USER: i64 = 65532;
 
@@ -21,7 +23,7 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
             "minReadySeconds": 3,
             "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
             "template": {
-                "metadata": { "labels": blueprint.labels(Component::Scheduler) },
+                "metadata": blueprint.pod_metadata(Component::Scheduler, METRICS),
                 "spec": {
                     "serviceAccountName": name,
                     // 5 s until everybody has heard of the end, 1 s for those who come late, 60 s that a request may take, and some.
@@ -50,12 +52,12 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
                             "--keep=/var/lib/afterglow/fleet.json",
                             "--http=0.0.0.0:8000",
                             "--grpc=0.0.0.0:8001",
-                            "--metrics=0.0.0.0:8002",
+                            format!("--metrics=0.0.0.0:{METRICS}"),
                         ],
                         "ports": [
                             { "name": "http", "containerPort": 8000, "protocol": "TCP" },
                             { "name": "grpc", "containerPort": 8001, "protocol": "TCP" },
-                            { "name": "metrics", "containerPort": 8002, "protocol": "TCP" },
+                            { "name": "metrics", "containerPort": METRICS, "protocol": "TCP" },
                         ],
                         "resources": { "requests": { "cpu": "50m", "memory": "64Mi" } },
                         "livenessProbe": {

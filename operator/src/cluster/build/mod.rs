@@ -212,6 +212,20 @@ impl Blueprint<'_> {
         labels
     }
 
+    /// The metadata of a component's pods. The annotations are for a Prometheus that finds its targets by them; one that has
+    /// Prometheus' operator beside it follows the chart's `PodMonitor`s instead.
+    fn pod_metadata(&self, component: Component, metrics: u16) -> Value {
+        let mut metadata = json!({ "labels": self.labels(component) });
+        if self.options.scrape_annotations {
+            metadata["annotations"] = json!({
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": metrics.to_string(),
+                "prometheus.io/path": "/metrics",
+            });
+        }
+        metadata
+    }
+
     /// An object that goes when the cluster goes; `rest` is all but its head.
     fn child(
         &self,

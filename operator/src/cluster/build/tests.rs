@@ -311,3 +311,39 @@ fn the_admission_policies_know_agents_and_what_is_theirs_by_the_same_names() {
         assert!(scope.contains(&known), "{known} is not in _scope.tpl");
     }
 }
+
+#[test]
+fn prometheus_finds_agents_and_schedulers_where_they_say_unless_it_is_told_otherwise() {
+    let cluster: InferenceCluster = cluster(SMALL);
+    let mut options: Options = options();
+    for (asked, ports) in [
+        (true, [json!("9401"), json!("8002")]),
+        (false, [Value::Null, Value::Null]),
+    ] {
+        options.scrape_annotations = asked;
+        let children = all(&Blueprint {
+            cluster: &cluster,
+            options: &options,
+            tenants: &[],
+            device_classes: true,
+        });
+        let pods = [
+            one(&children, Kind::DaemonSet, "afterglow-agent-default"),
+            one(&children, Kind::Deployment, "afterglow-scheduler-default"),
+        ];
+        for (pod, port) in pods.into_iter().zip(ports) {
+            let template = &pod["spec"]["template"];
+            let annotations = &template["metadata"]["annotations"];
+            assert_eq!(annotations["prometheus.io/port"], port);
+            assert_eq!(
+                annotations.is_object(),
+                asked,
+                "nothing, not an empty map: {annotations}"
+            );
+            let listens = template["spec"]["containers"][0]["ports"].to_string();
+            if let Some(port) = port.as_str() {
+                assert!(listens.contains(port), "{listens}");
+            }
+        }
+    }
+}

@@ -78,7 +78,7 @@ async fn load_that_a_node_reports_sends_requests_elsewhere() {
         *fleet = Arc::new(new);
     });
     let until = tokio::time::Instant::now() + Duration::from_secs(20);
-    let heard = "afterglow_scheduler_load_report_age_seconds{node=\"n\"}";
+    let heard = "afterglow_scheduler_load_report_age_seconds{gpu_node=\"n\"";
     while !text(world.page("/metrics").await.body()).contains(heard) {
         assert!(tokio::time::Instant::now() < until, "no report was heard");
     }
@@ -86,4 +86,7 @@ async fn load_that_a_node_reports_sends_requests_elsewhere() {
         let answer = world.post("/v2/models/m/infer", &[], b"{}").await;
         assert_eq!(answer.headers()["asked-by"], "b", "50 wait at a");
     }
+    // By now there is something to show of everything.
+    let page = text(world.page("/metrics").await.body());
+    crate::metrics_table::agrees("scheduler", &page, &["inference_cluster"]);
 }

@@ -9,6 +9,8 @@ mod faults;
 mod grpc;
 mod lifecycle;
 mod proxy;
+#[path = "../../../../tests/metrics_table.rs"]
+mod metrics_table;
 mod rest;
 mod upstream;
 mod world;

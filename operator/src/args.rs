@@ -51,6 +51,15 @@ pub struct Run {
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "AFTERGLOW_METRICS", default_value = "0.0.0.0:8080")]
     pub metrics: SocketAddr,
+    /// Collector that operator, schedulers, agents and engines send traces to, over OTLP's gRPC, such as `http://collector:4317`.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// Which requests they trace, as OpenTelemetry names samplers.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER", value_name = "NAME")]
+    pub traces_sampler: Option<String>,
+    /// What that sampler needs to know, such as a share between 0 and 1.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "VALUE")]
+    pub traces_sampler_arg: Option<String>,
     /// Name of this process among operators, for the leader's Lease. Default: the pod's name, else the host's.
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
@@ -102,6 +111,19 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// Name of this process among operators; unique.
     pub identity: String,
+    /// Where schedulers and agents send traces; `None`: they make none.
+    pub traces: Option<Traces>,
+}
+
+/// Where traces go, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces {
+    /// The collector.
+    pub endpoint: String,
+    /// OpenTelemetry's name of a sampler.
+    pub sampler: Option<String>,
+    /// What that sampler needs to know.
+    pub sampler_argument: Option<String>,
 }
 
 impl From<Run> for Options {
@@ -117,6 +139,14 @@ impl From<Run> for Options {
             cluster_file: run.cluster_file,
             metrics: Some(run.metrics),
             identity: run.identity.unwrap_or_else(host_name),
+            traces: run
+                .otlp_endpoint
+                .filter(|endpoint| !endpoint.is_empty())
+                .map(|endpoint| Traces {
+                    endpoint,
+                    sampler: run.traces_sampler,
+                    sampler_argument: run.traces_sampler_arg,
+                }),
         }
     }
 }

@@ -3,7 +3,7 @@
 use afterglow_crds::inference_cluster::{CpuFallback, DeviceAccess};
 use serde_json::{Value, json};
 
-use super::{Blueprint, Child, Component, Kind};
+use super::{Blueprint, Child, Component, Kind, traces};
 
 /// Where the cache is in the pod.
 const CACHE: &str = "/var/lib/afterglow";
@@ -132,6 +132,7 @@ fn env(blueprint: &Blueprint<'_>) -> Vec<Value> {
             );
         }
     }
+    env.extend(traces::env(blueprint));
     env
 }
 

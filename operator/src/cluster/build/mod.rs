@@ -11,6 +11,7 @@ mod role_binding;
 mod service;
 mod service_account;
 mod tenant_service;
+mod traces;
 #[cfg(test)]
 mod tests;
 

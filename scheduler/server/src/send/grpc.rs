@@ -145,6 +145,7 @@ impl Channels {
         }
         let mut request = Request::from_parts(metadata.clone(), http::Extensions::new(), message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        afterglow_telemetry::inject(request.metadata_mut().as_mut());
         let answer = client
             .unary(request, PathAndQuery::from_static(method), codec)
             .await;

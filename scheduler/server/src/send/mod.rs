@@ -13,6 +13,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, debug_span};
 
 use crate::admit::Admission;
 use crate::config::{Config, Limits};
@@ -102,10 +104,12 @@ impl Scheduler {
         let mut excluded: Vec<String> = Vec::new();
         let mut last: Option<(Picked, Outcome<A>, Flight)> = None;
         for round in 0..=RETRIES {
-            let choices = snapshot(&self.view(), &self.table, call, Instant::now());
+            let choices = debug_span!("snapshot")
+                .in_scope(|| snapshot(&self.view(), &self.table, call, Instant::now()));
             let strategy = self.config.borrow().strategy;
             let picked = match choices {
-                Ok(choices) => pick(&choices, call, self.sessions.home(call), &excluded, strategy),
+                Ok(choices) => debug_span!("pick", choices = choices.len() as i64)
+                    .in_scope(|| pick(&choices, call, self.sessions.home(call), &excluded, strategy)),
                 // The first word decides; later ones only say that there is nobody left to ask.
                 Err(refusal) if last.is_none() => return Err(refusal),
                 Err(_) => None,
@@ -123,9 +127,22 @@ impl Scheduler {
             tracing::debug!(replica = replica.id, because = %picked.because, round, "picked");
             let flight = picked.choice.tracker.begin();
             let deadline = tokio::time::Instant::from_std(call.deadline);
-            let Ok(outcome) = tokio::time::timeout_at(deadline, attempt(replica.clone())).await else {
+            let span = debug_span!(
+                "attempt",
+                otel.kind = "client",
+                attempt = round as i64 + 1,
+                replica = replica.id,
+                node = replica.node,
+                device = replica.device,
+                because = %picked.because,
+                outcome = Empty,
+            );
+            let attempting = attempt(replica.clone()).instrument(span.clone());
+            let Ok(outcome) = tokio::time::timeout_at(deadline, attempting).await else {
+                span.record("outcome", "late");
                 return Err(Refusal::late(call.deadline - call.arrival));
             };
+            span.record("outcome", outcome.name());
             self.observe(&picked.choice, &outcome);
             if let Outcome::Answered(answer) = outcome {
                 self.sessions.remember(call, &replica.id);

@@ -80,6 +80,7 @@ impl Web {
             Err(error) => return Outcome::Broken(format!("{uri}: {error}")),
         };
         *request.headers_mut() = outgoing.headers;
+        afterglow_telemetry::inject(request.headers_mut());
         let response = match self.0.request(request).await {
             Ok(response) => response,
             Err(error) => return Outcome::Broken(causes(&error)),

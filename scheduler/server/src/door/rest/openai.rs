@@ -95,8 +95,7 @@ pub(super) async fn embeddings(
     target: Target,
     body: Body,
 ) -> Result<Response, OpenAiFailure> {
-    let mut room = scheduler.admission.admit()?;
-    let body = body::read(body, &mut room).await?;
+    let (room, body) = body::admit(&scheduler.admission, body).await?;
     let body = unpacked(body, &target.headers, scheduler.limits.body_bytes)?;
     let mut call = target.call();
     call.model = splice::model(&body)?;

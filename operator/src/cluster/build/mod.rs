@@ -11,9 +11,9 @@ mod role_binding;
 mod service;
 mod service_account;
 mod tenant_service;
-mod traces;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::collections::BTreeMap;
 

@@ -72,10 +72,11 @@ impl Injector for Outgoing<'_> {
 #[cfg(test)]
 mod tests {
     use opentelemetry::trace::TracerProvider as _;
-    use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider};
+    use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+    use crate::kept::Kept;
 
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -84,7 +85,7 @@ mod tests {
     }
 
     fn traced<T>(sampler: Sampler, run: impl FnOnce() -> T) -> (T, Vec<opentelemetry_sdk::trace::SpanData>) {
-        let exporter = InMemorySpanExporter::default();
+        let exporter = Kept::default();
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler)
             .with_simple_exporter(exporter.clone())
@@ -92,7 +93,7 @@ mod tests {
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let subscriber = tracing_subscriber::registry().with(layer);
         let value = tracing::subscriber::with_default(subscriber, run);
-        (value, exporter.get_finished_spans().unwrap())
+        (value, exporter.spans())
     }
 
     fn always() -> Sampler {

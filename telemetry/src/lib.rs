@@ -11,6 +11,8 @@
 
 mod context;
 mod export;
+#[cfg(test)]
+mod kept;
 mod past;
 mod sample;
 mod server;

@@ -48,12 +48,13 @@ impl ShouldSample for Whole {
 #[cfg(test)]
 mod tests {
     use opentelemetry::trace::{Tracer as _, TracerProvider as _};
-    use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider};
+    use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 
     use super::*;
+    use crate::kept::Kept;
 
     fn recorded(sampler: Sampler, kind: SpanKind) -> Vec<String> {
-        let exporter = InMemorySpanExporter::default();
+        let exporter = Kept::default();
         let provider = SdkTracerProvider::builder()
             .with_sampler(Whole(Box::new(sampler)))
             .with_simple_exporter(exporter.clone())
@@ -63,7 +64,7 @@ mod tests {
         let root = Context::new().with_span(root.start_with_context(&tracer, &Context::new()));
         drop(tracer.span_builder("child").start_with_context(&tracer, &root));
         drop(root);
-        let spans = exporter.get_finished_spans().unwrap();
+        let spans = exporter.spans();
         spans.into_iter().map(|span| span.name.into_owned()).collect()
     }
 

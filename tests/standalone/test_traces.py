@@ -134,7 +134,7 @@ def check(spans: list[Span], *within: str) -> None:
     assert attempt.kind == KIND_CLIENT
     assert attempt.attributes["attempt"] == 1
     assert attempt.attributes["outcome"] == "answered"
-    assert attempt.attributes["replica"].endswith("increment")
+    assert attempt.attributes["replica"].startswith("default/increment-")
     assert attempt.attributes["because"]
     for name in ["snapshot", "pick"]:
         assert above(spans, the(spans, SCHEDULER, name)) == above(spans, attempt)
@@ -214,14 +214,14 @@ def test_a_client_that_does_not_want_to_be_traced_is_not(up: Up, received: Colle
     assert [span for span in received.spans if span.trace == unwanted] == []
 
 
-def test_only_requests_begin_traces(up: Up, received: Collector) -> None:
+def test_only_requests_and_the_agents_own_steps_begin_traces(up: Up, received: Collector) -> None:
     """Not what is asked all day (is it ready, what models are there), nor a warm-up."""
     up.ready()
     up.states()
     over_rest(up, trace := new_trace())
     received.trace(trace, ended)
     roots = {span.name for span in received.spans if not span.parent}
-    assert roots <= {"serve"}
+    assert roots <= {"serve", "fetch", "probe", "load"}
 
 
 @pytest.mark.parametrize("away", ["nobody listens", "it takes connections and says nothing"])

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use afterglow_telemetry::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -73,8 +74,8 @@ pub struct Run {
     #[arg(long, env = "AFTERGLOW_CDI", default_value = "/var/run/cdi")]
     pub cdi: PathBuf,
     /// How log lines are written
-    #[arg(long, env = "AFTERGLOW_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
+    #[arg(long, env = "AFTERGLOW_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
     /// Where devices are looked for.
     #[command(flatten)]
     pub search: Search,
@@ -124,15 +125,6 @@ pub enum Output {
     /// For people
     Table,
     /// For programs
-    Json,
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people
-    Text,
-    /// For machines: one object a line
     Json,
 }
 

@@ -1,24 +1,24 @@
 //! The node agent's program.
 #![forbid(unsafe_code)]
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afterglow_agent::args::{Arguments, Devices, LogFormat, Output, Run, Verb};
+use afterglow_agent::args::{Arguments, Devices, Output, Run, Verb};
 use afterglow_agent::discover::{self, Discovery};
 use afterglow_agent::fetch::{Fetcher, ObjectStore};
 use afterglow_agent::lend::{self, Ledger, Sockets};
 use afterglow_agent::metrics::{Hosted, Metrics, Owner};
 use afterglow_agent::{bytes, fetch, health, host, kube, lease, offer, replicas, report};
+use afterglow_telemetry::{Format, Lines};
 use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// After the engines have ended, what is left is given this long.
 const REST: Duration = Duration::from_secs(5);
@@ -27,12 +27,12 @@ const REST: Duration = Duration::from_secs(5);
 async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().verb {
         Verb::Run(run) => {
-            log(run.log_format, "info");
+            let _traces = afterglow_telemetry::start("afterglow-agent", Lines::of(run.log_format, "info"));
             Box::pin(serve(*run)).await?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Devices(devices) => {
-            log(LogFormat::Text, "warn");
+            afterglow_telemetry::log(Lines::of(Format::Text, "warn"));
             Box::pin(show(devices)).await
         }
     }
@@ -196,16 +196,4 @@ async fn failure(parts: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
         }
     }
     anyhow::anyhow!("every part of the agent has ended")
-}
-
-fn log(format: LogFormat, default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => lines.with_target(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
 }

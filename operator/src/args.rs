@@ -59,6 +59,15 @@ pub struct Run {
         action = clap::ArgAction::Set
     )]
     pub scrape_annotations: bool,
+    /// Collector that operator, schedulers, agents and engines send traces to, over OTLP's gRPC, such as `http://collector:4317`.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// Which requests they trace, as OpenTelemetry names samplers.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER", value_name = "NAME")]
+    pub traces_sampler: Option<String>,
+    /// What that sampler needs to know, such as a share between 0 and 1.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "VALUE")]
+    pub traces_sampler_arg: Option<String>,
     /// Name of this process among operators, for the leader's Lease. Default: the pod's name, else the host's.
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
@@ -117,6 +126,19 @@ pub struct Options {
     pub identity: String,
     /// The operators' own `Deployment`, which the leader's Lease goes with.
     pub deployment: Option<String>,
+    /// Where schedulers and agents send traces; `None`: they make none.
+    pub traces: Option<Traces>,
+}
+
+/// Where traces go, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces {
+    /// The collector.
+    pub endpoint: String,
+    /// OpenTelemetry's name of a sampler.
+    pub sampler: Option<String>,
+    /// What that sampler needs to know.
+    pub sampler_argument: Option<String>,
 }
 
 impl From<Run> for Options {
@@ -134,6 +156,14 @@ impl From<Run> for Options {
             scrape_annotations: run.scrape_annotations,
             identity: run.identity.unwrap_or_else(host_name),
             deployment: run.deployment,
+            traces: run
+                .otlp_endpoint
+                .filter(|endpoint| !endpoint.is_empty())
+                .map(|endpoint| Traces {
+                    endpoint,
+                    sampler: run.traces_sampler,
+                    sampler_argument: run.traces_sampler_arg,
+                }),
         }
     }
 }

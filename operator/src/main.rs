@@ -4,16 +4,15 @@
 use std::process::ExitCode;
 
 use afterglow_operator::args::{Args, Command};
+use afterglow_telemetry::{Format, Lines};
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let filter =
-        EnvFilter::try_from_env("AFTERGLOW_LOG").unwrap_or_else(|_| EnvFilter::new("info,kube_client=error"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).init();
+    let lines = Lines::by("AFTERGLOW_LOG", Format::Json, "info,kube_client=error");
+    let _traces = afterglow_telemetry::start("afterglow-operator", lines);
     let Command::Run(options) = args.command;
     match Box::pin(serve(options.into())).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -97,6 +97,8 @@ def test_what_is_generated_is_up_to_date() -> None:
         "cluster.spec.agent.cache.sizes=1Gi",
         "cluster.spec.scheduler.service.type=Ingress",
         "crds.install=maybe",
+        "traces.otlpEndpoint=collector:4317",
+        "traces.ratio=2",
     ],
 )
 def test_wrong_values_are_refused(helm: Callable[..., Result], chart: Path, wrong: str) -> None:
@@ -199,3 +201,16 @@ def test_names_follow_the_release(render: Render) -> None:
     args = operator(render("hardened"))["spec"]["containers"][0]["args"]
     assert "--agent-role=inference-agent" in args
     assert "--scheduler-role=inference-scheduler" in args
+
+
+def test_the_operator_is_told_of_a_collector_only_where_there_is_one(render: Render) -> None:
+    def told(values: str) -> dict[str, str]:
+        (container,) = operator(render(values))["spec"]["containers"]
+        return {entry["name"]: entry["value"] for entry in container["env"] if entry["name"].startswith("OTEL_")}
+
+    assert told("default") == {}
+    assert told("hardened") == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.observability:4317",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.05",
+    }

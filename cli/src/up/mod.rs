@@ -27,6 +27,7 @@ use afterglow_crds::gpu_node::{Device, GpuNodeSpec, GpuNodeStatus};
 use afterglow_crds::inference_cluster::{CpuFallback, InferenceClusterSpec};
 use afterglow_crds::{GpuNode, ModelReplica};
 use afterglow_scheduler::{Config, Fleet, Limits, Listeners, MetricsOfOthers, Options, fleet};
+use afterglow_telemetry::{Format, Lines};
 use anyhow::{Context as _, Result};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -59,7 +60,7 @@ pub(crate) async fn run(args: Up, output: Output) -> Result<ExitCode> {
             "give a folder with ModelDeployments as YAML, or with NAME/VERSION/model.onnx, such as examples/quickstart",
         ));
     }
-    start_log();
+    let _traces = afterglow_telemetry::start("afterglow", Lines::of(Format::Text, "info"));
     let choice = Choice::parse(&args.device)?;
     let engine = engine_binary::find()?;
     // Signals first: one that comes while models load is obeyed too.
@@ -514,19 +515,6 @@ fn stop_on_signal(shutdown: CancellationToken) -> Result<impl Future<Output = ()
             shutdown.cancel();
         }
     })
-}
-
-fn start_log() {
-    use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // A second start (tests in one process) keeps the first.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use opencl_kernels::Error;
 use opencl_kernels::program::Program;
@@ -17,6 +18,7 @@ use ort_ep_sys::{
 use crate::failure::{Failure, guard, guard_silent};
 use crate::graph::TensorView;
 use crate::log::Log;
+use crate::observe;
 use crate::options::Options;
 
 /// A value at the border of a compiled group.
@@ -145,7 +147,14 @@ impl FusedNode {
             borders: &self.outputs,
         };
         let mut executor = self.executor(state)?;
-        executor.run(&views, &mut sink)?;
+        match observe::wanted() {
+            None => executor.run(&views, &mut sink)?,
+            Some(wanted) => {
+                let began = SystemTime::now();
+                let observed = executor.run_observed(&views, &mut sink)?;
+                wanted.tell(&self.name, began, &observed);
+            }
+        }
         if self.options.profile {
             self.log_profile(&mut executor, &views)?;
         }

@@ -23,6 +23,7 @@ mod failure;
 mod graph;
 mod log;
 mod names;
+pub mod observe;
 mod options;
 mod pairs;
 mod partition;

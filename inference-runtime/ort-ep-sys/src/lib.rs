@@ -19,6 +19,7 @@ mod ep;
 mod ep_api;
 mod factory;
 mod host;
+pub mod observe;
 mod opaque;
 #[cfg(feature = "session")]
 pub mod session;

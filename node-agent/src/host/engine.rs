@@ -454,7 +454,7 @@ pub(super) fn command(options: &Options) -> Command {
         command.env("RUSTICL_ENABLE", "radeonsi");
     }
     // Ours, not an engine's.
-    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "OTEL_SERVICE_NAME"] {
         command.env_remove(name);
     }
     command

@@ -155,6 +155,7 @@ impl Resident {
         }
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(otel.kind = "consumer", replica = self.name))]
     async fn fetch(&mut self, state: &State) -> Result<(), Failure> {
         let shared = Arc::clone(&self.shared);
         let source = self.replica.spec.model.source.clone();
@@ -174,6 +175,7 @@ impl Resident {
         tree.ok_or_else(|| Failure::new("CacheFull", Retry::Soon, "the model is not in the cache"))
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(otel.kind = "consumer", replica = self.name))]
     async fn probe(&mut self) -> Result<(), Failure> {
         let device = self.find_device();
         let device =
@@ -206,6 +208,7 @@ impl Resident {
         Ok(())
     }
 
+    #[tracing::instrument(level = "debug", skip_all, fields(otel.kind = "consumer", replica = self.name))]
     async fn load(&mut self, state: &mut State) -> Event {
         let shared = Arc::clone(&self.shared);
         let device = self.replica.spec.device.clone();

@@ -42,6 +42,7 @@ impl Error {
 }
 
 /// Does what can be done; the first error comes back beside it.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn apply(
     context: &Context,
     facts: &Facts,

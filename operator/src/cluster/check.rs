@@ -14,6 +14,7 @@ pub(crate) struct Problem {
 }
 
 /// Every problem.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) fn check(facts: &Facts) -> Vec<Problem> {
     let spec = &facts.cluster.spec;
     let mut problems = Vec::new();

@@ -36,6 +36,7 @@ pub(crate) struct Facts {
 }
 
 /// Reads the stores.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) fn gather(context: &Context, cluster: &InferenceCluster) -> Facts {
     let world = &context.world;
     let name = cluster.name_any();

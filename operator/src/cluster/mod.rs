@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_crds::InferenceCluster;
+use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
@@ -61,6 +62,11 @@ impl Error {
 }
 
 /// One turn for one cluster.
+#[tracing::instrument(level = "debug", skip_all, fields(
+    otel.kind = "consumer",
+    kind = "InferenceCluster",
+    object = %cluster.name_any(),
+))]
 pub(crate) async fn reconcile(
     cluster: Arc<DeserializeGuard<InferenceCluster>>,
     context: Arc<Context>,

@@ -52,6 +52,7 @@ pub(crate) struct Unlabel {
 }
 
 /// The plan.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) fn plan(facts: &Facts, options: &Options) -> Plan<Wanted> {
     if facts.cluster.metadata.deletion_timestamp.is_some() {
         farewell(facts)

@@ -20,6 +20,7 @@ use crate::call::{self, call_opt};
 use crate::operator::Context;
 
 /// Writes the status and tells of what has changed.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn report(
     context: &Context,
     facts: &Facts,

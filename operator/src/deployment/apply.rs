@@ -13,6 +13,7 @@ use crate::call::{self, call};
 use crate::operator::Context;
 
 /// Makes and deletes replicas; the first error comes back beside what could be done.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn apply(
     context: &Context,
     facts: &Facts,

@@ -17,6 +17,7 @@ pub(crate) struct Refusal {
 }
 
 /// `Ok`: replicas may be placed.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) fn check(facts: &Facts) -> Result<(), Refusal> {
     let deployment = &facts.deployment;
     let namespace = deployment.namespace().unwrap_or_default();

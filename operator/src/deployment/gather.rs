@@ -59,6 +59,7 @@ pub(crate) struct Machine {
 }
 
 /// Reads the stores.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
     let world = &context.world;
     let namespace = deployment.namespace().unwrap_or_default();

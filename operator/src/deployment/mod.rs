@@ -67,6 +67,11 @@ impl Error {
 }
 
 /// One turn for one deployment.
+#[tracing::instrument(level = "debug", skip_all, fields(
+    otel.kind = "consumer",
+    kind = "ModelDeployment",
+    object = %deployment.name_any(),
+))]
 pub(crate) async fn reconcile(
     deployment: Arc<DeserializeGuard<ModelDeployment>>,
     context: Arc<Context>,

@@ -47,6 +47,7 @@ pub(crate) struct Plan<Stage> {
 }
 
 /// The plan.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) fn plan(facts: &Facts, verdict: Result<(), Refusal>) -> Plan<Wanted> {
     let deployment = &facts.deployment;
     let revision = revision::current(deployment, &facts.own);

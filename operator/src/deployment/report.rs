@@ -19,6 +19,7 @@ use crate::call::{self, call_opt};
 use crate::operator::Context;
 
 /// Writes the status and tells of what has changed; `Some`: look again after that long, even if nothing happens.
+#[tracing::instrument(level = "debug", skip_all)]
 pub(crate) async fn report(
     context: &Context,
     facts: &Facts,

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_scheduler::{Config, Fleet, Limits, Listeners, Options, fleet, serve, watch_file};
+use afterglow_telemetry::{Format, Lines};
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// A Service goes on sending after its pod has said that it leaves, until kube-proxy of every node has heard of it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -57,22 +57,15 @@ struct Run {
     #[arg(long, env = "AFTERGLOW_METRICS", default_value = "0.0.0.0:8002")]
     metrics: SocketAddr,
     /// How log lines are written.
-    #[arg(long, env = "AFTERGLOW_LOG", value_enum, default_value_t = LogFormat::Text)]
-    log: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines: one object a line.
-    Json,
+    #[arg(long, env = "AFTERGLOW_LOG", value_enum, default_value_t = Format::Text)]
+    log: Format,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Command::Run(args) = Args::parse().command;
-    start_log(args.log);
+    let lines = Lines::of(args.log, "info");
+    let _traces = afterglow_telemetry::start("afterglow-scheduler", lines);
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -156,16 +149,4 @@ fn stop_on_signal(shutdown: CancellationToken) -> Result<impl Future<Output = ()
             shutdown.cancel();
         }
     })
-}
-
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    match format {
-        LogFormat::Text => lines.with_target(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
 }

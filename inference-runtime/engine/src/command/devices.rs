@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use afterglow_telemetry::{Format, Lines};
 use anyhow::Result;
 use clap::Args;
 
 use super::Output;
-use super::telemetry::{self, LogFormat};
 use crate::devices::{self, Examined};
 use crate::session::DeviceChoice;
 
@@ -26,7 +26,7 @@ pub(super) struct Devices {
 
 impl Devices {
     pub(super) fn run(self) -> Result<ExitCode> {
-        telemetry::start(LogFormat::Text, "warn");
+        afterglow_telemetry::log(Lines::of(Format::Text, "warn"));
         let examined = devices::examine(!self.quick, self.only)?;
         let text = match self.output {
             Output::Json => serde_json::to_string_pretty(&examined)? + "\n",

@@ -3,7 +3,6 @@
 mod devices;
 mod probe;
 mod serve;
-mod telemetry;
 
 use std::process::ExitCode;
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use afterglow_telemetry::{Format, Lines};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::Output;
-use super::telemetry::{self, LogFormat};
 use crate::probe::{self, ModelProfile, Profiles, ReasonCode, Trial, Verdict};
 use crate::repository::{self, PlacementRule, Settings};
 use crate::session::{Device, DeviceChoice, Runtime};
@@ -42,7 +42,7 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn run(self) -> Result<ExitCode> {
-        telemetry::start(LogFormat::Text, "warn,onnxruntime=error");
+        afterglow_telemetry::log(Lines::of(Format::Text, "warn,onnxruntime=error"));
         if self.die_with_parent {
             probe::end_with_parent();
         }

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use afterglow_telemetry::{Format, Lines};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::telemetry::{self, LogFormat};
 use crate::session::{DeviceChoice, PROVIDER};
 use crate::wire::{self, Listeners};
 use crate::{Engine, Limits, Options, probe};
@@ -43,8 +43,8 @@ pub(super) struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     probe_limit: u64,
     /// How log lines are written
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log: LogFormat,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log: Format,
     /// End when the parent process ends
     #[arg(long, hide = true)]
     die_with_parent: bool,
@@ -53,16 +53,19 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode> {
         ort_ep_sys::session::keep_heap_small();
-        // What ONNX Runtime logs it also answers, and a client that sends bad indices must not fill the log.
-        telemetry::start(self.log, "info,onnxruntime=off");
-        if self.die_with_parent {
-            probe::end_with_parent();
-        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("starting the async runtime")?;
-        let outcome = runtime.block_on(self.serve());
+        let outcome = runtime.block_on(async {
+            // What ONNX Runtime logs it also answers, and a client that sends bad indices must not fill the log.
+            let lines = Lines::of(self.log, "info,onnxruntime=off");
+            let _traces = afterglow_telemetry::start("afterglow-engine", lines);
+            if self.die_with_parent {
+                probe::end_with_parent();
+            }
+            self.serve().await
+        });
         // A load that nothing can interrupt must not keep the process from ending.
         runtime.shutdown_timeout(Duration::from_secs(1));
         outcome

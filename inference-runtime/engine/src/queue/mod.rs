@@ -9,6 +9,7 @@
 mod submit;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod turn;
 mod worker;
 
@@ -19,6 +20,7 @@ use afterglow_policy::batch::Limits;
 use tokio::sync::{oneshot, watch};
 
 pub(crate) use submit::Request;
+use trail::Trail;
 pub(crate) use turn::Turn;
 pub(crate) use worker::spawn;
 
@@ -137,6 +139,7 @@ struct Job<E: Execute> {
     arrived: Instant,
     deadline: Option<Instant>,
     reply: oneshot::Sender<Result<Answer<E::Output>>>,
+    trail: Trail,
 }
 
 /// An answer and where its time went.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, DEFAULT_PRIORITY, Execute, Job, Queue};
+use super::{Answer, DEFAULT_PRIORITY, Execute, Job, Queue, Trail};
 use crate::api::{Error, Kind, Result};
 
 /// A request that fits the model.
@@ -41,6 +41,7 @@ impl<E: Execute> Queue<E> {
             return Err(expired("before the request was queued"));
         }
         let (reply, answer) = oneshot::channel();
+        let trail = Trail::begin();
         let id = {
             let mut state = self.0.lock();
             if state.closed {
@@ -67,6 +68,7 @@ impl<E: Execute> Queue<E> {
                 arrived,
                 deadline,
                 reply,
+                trail,
             });
             id
         };

@@ -6,9 +6,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use afterglow_policy::batch::{self, Decision, Item, Limits};
+use tracing::debug_span;
 
 use super::submit::expired;
-use super::{Answer, Execute, Job, Queue, Running, State, Turn};
+use super::{Answer, Execute, Job, Queue, Running, State, Turn, trail};
 use crate::api::{Error, Kind, Result};
 use crate::statistics::Timing;
 
@@ -68,7 +69,11 @@ impl<E: Execute> Worker<E> {
         let mut state = self.queue.0.lock();
         loop {
             match self.decide(&mut state) {
-                Decision::Run(which) => return take(&mut state.jobs, &which),
+                Decision::Run(which) => {
+                    let mut jobs = take(&mut state.jobs, &which);
+                    jobs.iter_mut().for_each(|job| job.trail.taken());
+                    return jobs;
+                }
                 Decision::Expire(_) => {}
                 Decision::Idle | Decision::Wait(_) => return Vec::new(),
             }
@@ -177,8 +182,12 @@ impl<E: Execute> Worker<E> {
             Some(running) => running.stop.clone(),
             None => return Err(Error::internal("a run that nobody entered")),
         };
+        let rows: usize = jobs.iter().map(|job| job.rows).sum();
+        let together = trail::batch(&self.queue.0.name, rows, jobs.iter().map(|job| &job.trail));
         let execute = &mut self.execute;
-        let outcome = catch_unwind(AssertUnwindSafe(|| execute_once(execute, jobs, &stop)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            together.within(|| execute_once(execute, jobs, &stop))
+        }));
         let Executed {
             outputs,
             started,
@@ -189,10 +198,7 @@ impl<E: Execute> Worker<E> {
                 words(panic.as_ref())
             )))
         })?;
-        self.queue
-            .0
-            .statistics
-            .executed(jobs.iter().map(|job| job.rows).sum(), timing);
+        self.queue.0.statistics.executed(rows, timing);
         self.ran(timing.input + timing.infer + timing.output);
         Ok(jobs
             .iter()
@@ -218,11 +224,11 @@ fn execute_once<E: Execute>(execute: &mut E, jobs: &[Job<E>], stop: &E::Stop) ->
     let inputs: Vec<&E::Input> = jobs.iter().map(|job| &job.input).collect();
     let rows: Vec<usize> = jobs.iter().map(|job| job.rows).collect();
     let started = Instant::now();
-    let batch = execute.gather(&inputs)?;
+    let batch = debug_span!("gather").in_scope(|| execute.gather(&inputs))?;
     let gathered = Instant::now();
     let outcome = execute.run(batch, stop)?;
     let ran = Instant::now();
-    let outputs = execute.scatter(outcome, &inputs, &rows)?;
+    let outputs = debug_span!("scatter").in_scope(|| execute.scatter(outcome, &inputs, &rows))?;
     let timing = Timing {
         queue: Duration::ZERO,
         input: gathered - started,

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 
 use super::executor::{Executor, Input, Key, Output};
 use crate::api::{
@@ -56,8 +57,10 @@ impl Served {
     }
 
     async fn infer_uncounted(&self, request: InferRequest) -> Result<(InferResponse, usize, Timing)> {
-        self.signature.check_outputs(&request.outputs)?;
-        let fitting = self.signature.fit(request.inputs)?;
+        let fitting = debug_span!("admit", model = self.name).in_scope(|| {
+            self.signature.check_outputs(&request.outputs)?;
+            self.signature.fit(request.inputs)
+        })?;
         let answer = self
             .queue
             .submit(Request {
@@ -159,6 +162,7 @@ impl Served {
                     })
                     .collect::<Result<Vec<_>>>()
             })
+            .instrument(debug_span!("tokenize", texts = count as i64))
             .await
             .map_err(|e| Error::internal(format!("the tokenizer panicked: {e}")))??
         };

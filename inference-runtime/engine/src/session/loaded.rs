@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ort::session::{RunOptions, SessionInputValue};
 use ort::value::{Outlet, ValueType};
 
-use super::{Device, Placed, failure, value};
+use super::{Device, Placed, failure, launches, value};
 use crate::api::{Datatype, Error, NamedTensor, Result, Tensor};
 
 /// An input or output of a model as ONNX Runtime sees it.
@@ -109,9 +109,9 @@ impl Session {
                 ))
             })
             .collect::<Result<Vec<_>>>()?;
-        let outputs = self
-            .inner
-            .run_with_options(feed, &handle.0)
+        let span = tracing::debug_span!("run");
+        let _within = span.enter();
+        let outputs = launches::recorded(&span, || self.inner.run_with_options(feed, &handle.0))
             .map_err(|e| failure::sort(&e))?;
         outputs
             .iter()

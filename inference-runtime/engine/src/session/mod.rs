@@ -5,6 +5,7 @@
 
 mod device;
 mod failure;
+mod launches;
 mod library;
 mod loaded;
 mod placement;

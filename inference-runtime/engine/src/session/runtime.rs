@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
+use ort_ep_sys::session::Watch;
 
 use super::library::{self, LibraryError};
 
@@ -51,6 +52,7 @@ const REGISTRATION: &str = "afterglow.virtual";
 
 static RUNTIME: OnceLock<Result<Runtime, RuntimeError>> = OnceLock::new();
 static PROVIDER: OnceLock<Result<(), RuntimeError>> = OnceLock::new();
+static WATCH: OnceLock<Option<Watch>> = OnceLock::new();
 
 impl Runtime {
     /// Loads the library on first use; ONNX Runtime allows one environment a process.
@@ -126,6 +128,12 @@ impl Runtime {
             })
             .clone()
     }
+}
+
+/// How our provider's runs are watched, once it is registered; `None` if it is not, or if its library cannot tell.
+pub(super) fn watch() -> Option<Watch> {
+    PROVIDER.get()?.as_ref().ok()?;
+    *WATCH.get_or_init(|| Watch::of(&provider_library()))
 }
 
 /// `AFTERGLOW_EP_LIBRARY`, else beside the executable, else where our images put it. Test binaries live one folder below.

@@ -5,6 +5,7 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, Uri};
+use tracing::Instrument as _;
 
 use super::guard::caught;
 use super::openai::Refusal;
@@ -28,10 +29,12 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 
 async fn watch(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match caught(next.run(request)).await {
+    let span = afterglow_telemetry::rest(&request);
+    let response = match caught(next.run(request)).instrument(span.clone()).await {
         Ok(response) => response,
         Err(_) => shaped(&path, Failure::panicked()),
     };
+    afterglow_telemetry::answered(&span, &response);
     // Not ready, a full queue, a deadline: clients are told, and the metrics count them.
     if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::warn!(%method, path, "request failed");

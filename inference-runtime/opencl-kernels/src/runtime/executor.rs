@@ -1,7 +1,7 @@
 //! Runs a program on a device.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::instance::{Constants, Instance};
 use super::run::{FAULT_BYTES, Run};
@@ -66,6 +66,19 @@ impl MemoryUse {
     }
 }
 
+/// What an observed run did. Times count from when it began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// When the plan for its shapes was ready to run.
+    pub planned: Duration,
+    /// Whether it had been made before.
+    pub plan_cached: bool,
+    /// When the outputs were there.
+    pub ended: Duration,
+    /// What the device did, in order; empty where the device does not say it.
+    pub steps: Vec<StepTime>,
+}
+
 /// How long one step took on the device.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct StepTime {
@@ -75,6 +88,12 @@ pub struct StepTime {
     pub op: String,
     /// The kernel, or `copy`.
     pub kernel: &'static str,
+    /// Work-items per dimension; all 0 for a copy.
+    pub global: [usize; 3],
+    /// Work-items of a group per dimension; all 0 for a copy.
+    pub local: [usize; 3],
+    /// When the device began, since the run began; the device's clock is laid over the host's where they first meet.
+    pub begin: Duration,
     /// Nanoseconds between start and end on the device.
     pub nanoseconds: u64,
 }
@@ -92,6 +111,8 @@ pub struct Executor {
     fault: Arc<Buffer>,
     program: Arc<Program>,
     options: ExecutorOptions,
+    /// With timestamps, for observed runs; made when the first one comes.
+    timed: Option<Queue>,
     queue: Queue,
 }
 
@@ -129,6 +150,7 @@ impl Executor {
             fault,
             program,
             options,
+            timed: None,
             queue: Queue::new(context, false)?,
         })
     }
@@ -182,6 +204,45 @@ impl Executor {
             .into_iter()
             .map(|(ty, bytes)| HostTensor::new(ty, bytes))
             .collect())
+    }
+
+    /// [`run`](Self::run), and says what the device did when. It answers as `run` does: where there are no timestamps to be
+    /// had, only they are missing.
+    pub fn run_observed(
+        &mut self,
+        inputs: &[InputView<'_>],
+        outputs: &mut dyn OutputSink,
+    ) -> Result<Observed> {
+        let began = Instant::now();
+        let plan_cached = self
+            .plans
+            .iter()
+            .any(|planned| planned.is_for(inputs) && planned.instance.is_some());
+        self.ready(inputs)?;
+        let planned = began.elapsed();
+        let timed = match self.timed.take() {
+            Some(queue) => Ok(queue),
+            None => Queue::new(Arc::clone(self.queue.context()), true),
+        };
+        let run = self.ready_run(inputs)?;
+        let steps = match timed {
+            Ok(queue) => {
+                let steps = Run { queue: &queue, ..run }.run_timed(inputs, outputs, began);
+                self.timed = Some(queue);
+                steps?
+            }
+            Err(error) => {
+                tracing::debug!(%error, "this device has no queue with timestamps");
+                run.run(inputs, outputs)?;
+                Vec::new()
+            }
+        };
+        Ok(Observed {
+            planned,
+            plan_cached,
+            ended: began.elapsed(),
+            steps,
+        })
     }
 
     /// Runs once on a queue with timestamps and says how long each step took. The outputs are dropped.

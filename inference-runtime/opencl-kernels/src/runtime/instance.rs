@@ -169,6 +169,14 @@ impl Instance {
         }
     }
 
+    /// The command's extents: work-items, and those of a group; zero for a copy.
+    pub(super) fn range(&self, index: usize) -> ([usize; 3], [usize; 3]) {
+        match &self.commands[index] {
+            Command::Launch(kernel) => (kernel.range().global, kernel.range().local),
+            Command::Copy { .. } => ([0; 3], [0; 3]),
+        }
+    }
+
     /// The command's name for people.
     pub(super) fn name(&self, index: usize) -> &'static str {
         match &self.commands[index] {

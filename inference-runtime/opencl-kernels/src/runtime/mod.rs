@@ -29,7 +29,7 @@ use queue::Queue;
 pub use context::DeviceContext;
 pub use device::{Device, DeviceInfo, PciAddress, default_device, devices};
 pub use disk_cache::DiskCache;
-pub use executor::{Executor, ExecutorOptions, InputView, MemoryUse, OutputSink, StepTime};
+pub use executor::{Executor, ExecutorOptions, InputView, MemoryUse, Observed, OutputSink, StepTime};
 pub use inspect::{KernelMemory, build_alone};
 pub use memory::DeviceMemory;
 pub use programs::Programs;

@@ -31,16 +31,29 @@ unsafe impl Sync for Queue {}
 #[derive(Debug)]
 pub(super) struct Event(*mut c_void);
 
+/// When a command was where, in nanoseconds of the device's clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// The host enqueued it.
+    pub(super) queued: u64,
+    /// The device began.
+    pub(super) start: u64,
+    /// The device was done.
+    pub(super) end: u64,
+}
+
 impl Event {
-    /// Nanoseconds between start and end on a profiling queue, once the command is complete.
-    pub(super) fn nanoseconds(&self) -> Result<u64> {
+    /// A command's times on a profiling queue, once it is complete.
+    pub(super) fn times(&self) -> Result<Times> {
         let read = |what| {
             let info = cl_event::get_event_profiling_info(self.0, what);
             check("clGetEventProfilingInfo", || "a command".to_owned(), info).map(u64::from)
         };
-        let start = read(cl_event::CL_PROFILING_COMMAND_START)?;
-        let end = read(cl_event::CL_PROFILING_COMMAND_END)?;
-        Ok(end.saturating_sub(start))
+        Ok(Times {
+            queued: read(cl_event::CL_PROFILING_COMMAND_QUEUED)?,
+            start: read(cl_event::CL_PROFILING_COMMAND_START)?,
+            end: read(cl_event::CL_PROFILING_COMMAND_END)?,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::executor::{InputView, OutputSink, StepTime};
 use super::instance::Instance;
-use super::queue::Event;
+use super::queue::{Event, Times};
 use super::{Buffer, DeviceKind, Queue};
 use crate::error::{Error, Result};
 use crate::plan::{OutputSource, Plan};
@@ -31,15 +31,39 @@ impl Run<'_> {
         // Whatever happens below, an error or a panic in `outputs`: the inputs' bytes outlive the uploads.
         let _finish = FinishOnDrop(self.queue);
         self.upload(inputs)?;
-        self.enqueue()?;
+        self.enqueue(drop)?;
         self.check_fault()?;
         self.download(inputs, outputs)
     }
 
-    fn enqueue(&self) -> Result<()> {
+    /// [`run`](Self::run) on a queue with timestamps, and what they say.
+    pub(super) fn run_timed(
+        &self,
+        inputs: &[InputView<'_>],
+        outputs: &mut dyn OutputSink,
+        began: Instant,
+    ) -> Result<Vec<StepTime>> {
+        self.check_inputs(inputs)?;
+        let _finish = FinishOnDrop(self.queue);
+        self.upload(inputs)?;
+        let mut events = Vec::with_capacity(self.instance.len());
+        let enqueued = began.elapsed();
+        self.enqueue(|event| events.push(event))?;
+        self.check_fault()?;
+        self.download(inputs, outputs)?;
+        self.queue.finish()?;
+        let finished = began.elapsed();
+        Ok(self.steps(&events, enqueued, finished).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the device does not say how long its commands took");
+            Vec::new()
+        }))
+    }
+
+    /// Enqueues every step, and gives away what stands for it.
+    fn enqueue(&self, mut with: impl FnMut(Event)) -> Result<()> {
         let flush = self.queue.context().traits().kind == DeviceKind::Gpu;
         for index in 0..self.instance.len() {
-            self.instance.enqueue(index, self.queue)?;
+            with(self.instance.enqueue(index, self.queue)?);
             if flush && index % FLUSH_EVERY == FLUSH_EVERY - 1 {
                 self.queue.flush()?;
             }
@@ -52,20 +76,36 @@ impl Run<'_> {
         self.check_inputs(inputs)?;
         let _finish = FinishOnDrop(self.queue);
         self.upload(inputs)?;
-        let events = (0..self.instance.len())
-            .map(|index| self.instance.enqueue(index, self.queue))
-            .collect::<Result<Vec<_>>>()?;
+        let began = Instant::now();
+        let mut events = Vec::with_capacity(self.instance.len());
+        self.enqueue(|event| events.push(event))?;
         self.queue.finish()?;
-        let time = |(index, event): (usize, &Event)| {
+        self.steps(&events, Duration::ZERO, began.elapsed())
+    }
+
+    /// What the commands' timestamps say. The device has a clock of its own: when it was handed the first command is laid on
+    /// `enqueued`, and should the last one then end after `finished`, all are moved back by as much.
+    fn steps(&self, events: &[Event], enqueued: Duration, finished: Duration) -> Result<Vec<StepTime>> {
+        let times = events.iter().map(Event::times).collect::<Result<Vec<Times>>>()?;
+        let zero = times.first().map_or(0, |first| first.queued);
+        let since = |time: u64| enqueued + Duration::from_nanos(time.saturating_sub(zero));
+        let over = times
+            .last()
+            .map_or(Duration::ZERO, |last| since(last.end).saturating_sub(finished));
+        let step = |(index, times): (usize, &Times)| {
             let node = self.plan.node(self.plan.step_nodes[index]);
-            Ok(StepTime {
+            let (global, local) = self.instance.range(index);
+            StepTime {
                 node: node.name.clone(),
                 op: node.qualified_op(),
                 kernel: self.instance.name(index),
-                nanoseconds: event.nanoseconds()?,
-            })
+                global,
+                local,
+                begin: since(times.start).saturating_sub(over),
+                nanoseconds: times.end.saturating_sub(times.start),
+            }
         };
-        events.iter().enumerate().map(time).collect()
+        Ok(times.iter().enumerate().map(step).collect())
     }
 
     /// Uploads once, enqueues this many times and says how long the device took for all.
@@ -76,7 +116,7 @@ impl Run<'_> {
         self.queue.finish()?;
         let started = Instant::now();
         for _ in 0..repeats {
-            self.enqueue()?;
+            self.enqueue(drop)?;
         }
         self.queue.finish()?;
         Ok(started.elapsed())

@@ -5,11 +5,13 @@
 mod assignment;
 mod device;
 mod heap;
+mod observe;
 mod strings;
 
 pub use assignment::{AssignedNode, AssignedSubgraph, assignment};
 pub use device::device_metadata;
 pub use heap::{keep_heap_small, release_unused_memory};
+pub use observe::{Launch, Run, Watch};
 pub use strings::{string_elements, string_tensor};
 
 fn check(status: ort_sys::OrtStatusPtr) -> Result<(), ort::Error> {

@@ -3,7 +3,7 @@
 use afterglow_crds::inference_cluster::{CpuFallback, DeviceAccess};
 use serde_json::{Value, json};
 
-use super::{Blueprint, Child, Component, Kind};
+use super::{Blueprint, Child, Component, Kind, traces};
 
 /// Where the agent shows its metrics, and those of its engines.
 const METRICS: u16 = 9401;
@@ -134,6 +134,7 @@ fn env(blueprint: &Blueprint<'_>) -> Vec<Value> {
             );
         }
     }
+    env.extend(traces::env(blueprint));
     env
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Blueprint, Child, Component, Kind};
+use super::{Blueprint, Child, Component, Kind, traces};
 
 /// Where the scheduler shows its metrics.
 const METRICS: u16 = 8002;
@@ -15,7 +15,7 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
     let name = blueprint.name(Component::Scheduler);
     let selector = blueprint.selector(Component::Scheduler);
     let image = spec.image.as_ref().unwrap_or(&blueprint.options.scheduler_image);
-    let rest = json!({
+    let mut rest = json!({
         "spec": {
             "replicas": spec.replicas,
             "selector": { "matchLabels": selector },
@@ -91,6 +91,11 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
             },
         },
     });
+    // Empty lists are not kept by the API server, and would differ for ever.
+    let env = traces::env(blueprint);
+    if !env.is_empty() {
+        rest["spec"]["template"]["spec"]["containers"][0]["env"] = json!(env);
+    }
     blueprint.child(
         Kind::Deployment,
         Component::Scheduler,

@@ -13,6 +13,7 @@ mod service_account;
 mod tenant_service;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::collections::BTreeMap;
 

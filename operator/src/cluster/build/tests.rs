@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Blueprint, Child, Kind, all};
-use crate::args::Options;
+use crate::args::{Options, Traces};
 use crate::cluster::tests::{cluster, options};
 
 const SMALL: &str = "
@@ -345,5 +345,46 @@ fn prometheus_finds_agents_and_schedulers_where_they_say_unless_it_is_told_other
                 assert!(listens.contains(port), "{listens}");
             }
         }
+    }
+}
+
+#[test]
+fn schedulers_and_agents_trace_where_the_operator_does_and_otherwise_know_nothing_of_it() {
+    let env = |children: &[Child], kind, name: &str| {
+        one(children, kind, name)["spec"]["template"]["spec"]["containers"][0]["env"].clone()
+    };
+    let untraced = built(SMALL, &[]);
+    assert_eq!(
+        env(&untraced, Kind::Deployment, "afterglow-scheduler-default"),
+        Value::Null
+    );
+    let agents = env(&untraced, Kind::DaemonSet, "afterglow-agent-default").to_string();
+    assert!(!agents.contains("OTEL"), "{agents}");
+
+    let cluster: InferenceCluster = cluster(SMALL);
+    let mut options = options();
+    options.traces = Some(Traces {
+        endpoint: "http://collector:4317".to_owned(),
+        sampler: Some("parentbased_traceidratio".to_owned()),
+        sampler_argument: Some("0.1".to_owned()),
+    });
+    let traced = all(&Blueprint {
+        cluster: &cluster,
+        options: &options,
+        tenants: &[],
+        device_classes: true,
+    });
+    let wanted = [
+        json!({ "name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4317" }),
+        json!({ "name": "OTEL_TRACES_SAMPLER", "value": "parentbased_traceidratio" }),
+        json!({ "name": "OTEL_TRACES_SAMPLER_ARG", "value": "0.1" }),
+    ];
+    for (kind, name) in [
+        (Kind::Deployment, "afterglow-scheduler-default"),
+        (Kind::DaemonSet, "afterglow-agent-default"),
+    ] {
+        let env = env(&traced, kind, name);
+        let env = env.as_array().expect("a list");
+        assert!(env.ends_with(&wanted), "{name}: {env:?}");
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use afterglow_policy::pick;
 use tokio::time::{timeout, timeout_at};
+use tracing::field::Empty;
+use tracing::{Instrument as _, debug_span};
 
 use super::outcome::Trip;
 use super::{After, Outcome, Scheduler};
@@ -42,15 +44,27 @@ impl Scheduler {
         // Questions about a model have no usual time; and the second that is asked is asked to the end.
         let patience = pick::patience(&choice.candidate, call.bytes, others_well, left)
             .filter(|_| call.inference && trip.first());
-        let mut going = pin!(attempt(choice.replica.clone()));
+        let span = debug_span!(
+            "attempt",
+            otel.kind = "client",
+            attempt = i64::from(trip.tried) + 1,
+            replica = choice.replica.id,
+            node = choice.replica.node,
+            device = choice.replica.device,
+            because = %picked.because,
+            outcome = Empty,
+        );
+        let mut going = pin!(attempt(choice.replica.clone()).instrument(span.clone()));
         if let Some(patience) = patience {
             match timeout(patience, &mut going).await {
                 Ok(outcome) => {
+                    span.record("outcome", outcome.name());
                     self.observe(choice, started, &outcome);
                     return Ok(outcome);
                 }
                 Err(_) if self.budget.spend(After::Breaking) => {
                     let late = Outcome::Late;
+                    span.record("outcome", late.name());
                     self.metrics.retry(late.name());
                     self.observe(choice, started, &late);
                     return Ok(late);
@@ -61,9 +75,11 @@ impl Scheduler {
         }
         let deadline = tokio::time::Instant::from_std(call.deadline);
         if let Ok(outcome) = timeout_at(deadline, going).await {
+            span.record("outcome", outcome.name());
             self.observe(choice, started, &outcome);
             return Ok(outcome);
         }
+        span.record("outcome", "late");
         let expected = pick::expected(&choice.candidate, call.bytes).unwrap_or_default();
         if started.elapsed() >= FAIR.max(expected.saturating_mul(FAIR_TIMES)) {
             self.observe(choice, started, &Outcome::<A>::Late);

@@ -112,6 +112,7 @@ impl Links {
             .max_encoding_message_size(usize::MAX);
         let mut request = Request::from_parts(metadata.clone(), http::Extensions::new(), message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        afterglow_telemetry::inject(request.metadata_mut().as_mut());
         let answer = client
             .unary(request, PathAndQuery::from_static(method), codec)
             .await;

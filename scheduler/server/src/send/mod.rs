@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::debug_span;
 
 use crate::admit::Admission;
 use crate::config::{Config, Limits};
@@ -106,15 +107,16 @@ impl Scheduler {
         let mut chance = None;
         let mut last: Option<(Picked, Outcome<A>, Flight)> = None;
         loop {
-            let choices = match self.choices(call) {
+            let choices = match debug_span!("snapshot").in_scope(|| self.choices(call)) {
                 Ok(choices) => choices,
                 // The first word decides; later ones only say that there is nobody left to ask.
                 Err(refusal) if last.is_none() => return Err(refusal),
                 Err(_) => Vec::new(),
             };
             let strategy = self.config.borrow().strategy;
-            let Some(picked) = pick(&choices, call, self.sessions.home(call), &trip.excluded, strategy)
-            else {
+            let picked = debug_span!("pick", choices = choices.len() as i64)
+                .in_scope(|| pick(&choices, call, self.sessions.home(call), &trip.excluded, strategy));
+            let Some(picked) = picked else {
                 // All have refused it. One that broke may be back in a moment, or another may come.
                 let worth = last.as_ref().is_some_and(|(_, outcome, _)| outcome.may_pass());
                 if worth && self.another_chance(call, &mut chance).await {

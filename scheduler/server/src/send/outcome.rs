@@ -53,6 +53,8 @@ impl<A> Outcome<A> {
 pub(super) struct Trip {
     /// Replicas that have refused it.
     pub(super) excluded: Vec<String>,
+    /// Attempts so far.
+    pub(super) tried: u32,
     broke: usize,
     declined: usize,
     /// What the next attempt is to be paid from; `None`: it is the first, or the one before was none.
@@ -69,6 +71,7 @@ impl Trip {
 
     /// Takes in what an attempt came to; answers whether another may follow.
     pub(super) fn again<A>(&mut self, outcome: &Outcome<A>) -> bool {
+        self.tried += 1;
         if !matches!(outcome, Outcome::Unsent(_)) {
             self.last = outcome.name();
         }

@@ -103,6 +103,7 @@ impl Web {
             Err(error) => return Outcome::Unsent(format!("{uri}: {error}")),
         };
         *request.headers_mut() = outgoing.headers;
+        afterglow_telemetry::inject(request.headers_mut());
         let response = match self.client.request(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Outcome::Unsent(causes(&error)),

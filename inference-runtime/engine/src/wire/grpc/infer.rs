@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use afterglow_proto::inference::{ModelInferRequest, ModelInferResponse};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
+use tracing::debug_span;
 
 use crate::Engine;
 use crate::api::{Error, InferRequest, Result};
@@ -32,7 +33,7 @@ pub(super) async fn infer(
         inputs,
         outputs,
         parameters,
-    } = decode(request)?;
+    } = debug_span!("decode").in_scope(|| decode(request))?;
     if model.is_empty() {
         return Err(Error::invalid("the request has no model_name"));
     }
@@ -49,7 +50,7 @@ pub(super) async fn infer(
     };
     let response = engine.infer(request).await?;
     Ok(Answer {
-        response: encode(response)?,
+        response: debug_span!("encode").in_scope(|| encode(response))?,
         mark_final: parameters.final_response_marker,
     })
 }

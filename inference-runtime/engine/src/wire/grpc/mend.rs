@@ -1,11 +1,12 @@
-//! Corrects what the gRPC library answers by itself, before any handler: a client's mistake is never our `INTERNAL`, and
-//! a panic is never a broken connection.
+//! What every gRPC call has in common: its span, and a correction of what the gRPC library answers by itself, before any
+//! handler: a client's mistake is never our `INTERNAL`, and a panic is never a broken connection.
 
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use tonic::{Code, Status};
+use tracing::Instrument as _;
 
 use crate::wire::guard::caught;
 
@@ -13,8 +14,10 @@ const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 
 pub(super) async fn mend(request: Request, next: Next) -> Response {
-    if let Ok(mut response) = caught(next.run(request)).await {
+    let span = afterglow_telemetry::grpc(&request);
+    if let Ok(mut response) = caught(next.run(request)).instrument(span.clone()).await {
         code(response.headers_mut());
+        afterglow_telemetry::answered(&span, &response);
         return response;
     }
     tracing::error!("a gRPC handler panicked");

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Status, Streaming};
+use tracing::{Instrument as _, Span, debug_span};
 
 use crate::Engine;
 use crate::api::{Error, Result};
@@ -56,14 +57,8 @@ pub(super) fn serve(
     let cancel = CancellationToken::new();
     let (taken, queue) = mpsc::channel(AT_A_TIME);
     let (answers, stream) = mpsc::channel(1);
-    tokio::spawn(read(
-        engine,
-        stop,
-        request.into_inner(),
-        left,
-        taken,
-        cancel.clone(),
-    ));
+    let reading = read(engine, stop, request.into_inner(), left, taken, cancel.clone());
+    tokio::spawn(reading.instrument(Span::current()));
     tokio::spawn(answer(queue, answers, closes_on_error, cancel.drop_guard()));
     Ok(ReceiverStream::new(stream))
 }
@@ -89,8 +84,9 @@ async fn read(
                 let (engine, cancel, arrival, left) =
                     (engine.clone(), cancel.child_token(), Instant::now(), left());
                 let id = request.id.clone();
-                let answer =
-                    tokio::spawn(async move { infer::infer(&engine, request, arrival, left, cancel).await });
+                let span = debug_span!("message", id);
+                let answering = async move { infer::infer(&engine, request, arrival, left, cancel).await };
+                let answer = tokio::spawn(answering.instrument(span));
                 room.send(Taken::Running { id, answer });
             }
             Ok(None) => return,

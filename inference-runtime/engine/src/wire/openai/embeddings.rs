@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 
 use crate::Engine;
 use crate::api::Embeddings;
@@ -26,17 +27,22 @@ pub(super) async fn create(
     let cancel = CancellationToken::new();
     let _gone = cancel.clone().drop_guard();
     let limits = engine.limits();
-    let body = rest::read(&headers, body, limits).await?;
     let (deepest, most) = (limits.json_depth, limits.embedding_inputs);
+    let decoding = async {
+        let body = rest::read(&headers, body, limits).await?;
+        rest::offload(body.len(), move || request::read(&body, deepest, most)).await
+    };
     let Request {
         model,
         inputs,
         format,
         dimensions,
-    } = rest::offload(body.len(), move || request::read(&body, deepest, most)).await?;
+    } = decoding.instrument(debug_span!("decode")).await?;
     let embeddings = engine.embed(&model, inputs, dimensions, None, cancel).await?;
     let size = embeddings.vectors.iter().map(Vec::len).sum();
-    let answer = rest::offload(size, move || Ok(write(&embeddings, format))).await?;
+    let answer = rest::offload(size, move || Ok(write(&embeddings, format)))
+        .instrument(debug_span!("encode"))
+        .await?;
     Ok(rest::bytes(StatusCode::OK, "application/json", answer))
 }
 

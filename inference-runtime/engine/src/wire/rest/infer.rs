@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, debug_span};
 
 use crate::Engine;
 use crate::api::InferRequest;
@@ -34,14 +35,17 @@ pub(super) async fn infer(
     // The server drops this future when the client goes away; the engine then hears of it.
     let cancel = CancellationToken::new();
     let _gone = cancel.clone().drop_guard();
-    let body = body::read(&headers, body, engine.limits()).await?;
+    let decoding = async {
+        let body = body::read(&headers, body, engine.limits()).await?;
+        read(&engine, &target, &headers, body).await
+    };
     let Decoded {
         id,
         inputs,
         outputs,
         parameters,
         encoding,
-    } = read(&engine, &target, &headers, body).await?;
+    } = decoding.instrument(debug_span!("decode")).await?;
     let request = InferRequest {
         model: target.model,
         version: target.version,
@@ -58,8 +62,11 @@ pub(super) async fn infer(
         .iter()
         .map(|output| output.tensor.shape.iter().product::<usize>())
         .sum();
-    let answer = offload(size, move || encode(&response, &encoding)).await?;
-    write(&headers, answer).await
+    let answering = async {
+        let answer = offload(size, move || encode(&response, &encoding)).await?;
+        write(&headers, answer).await
+    };
+    answering.instrument(debug_span!("encode")).await
 }
 
 async fn read(

@@ -28,7 +28,10 @@ pub(super) async fn serve(context: Context, request: Request) -> Response {
         Err(refusal) => return refusal.status().into_http(),
     };
     let request = request.map(|body| axum::body::Body::new(Counted::new(body, room.clone())));
+    // Until the message is here.
+    let mut admitting = Some(tracing::debug_span!("admit"));
     let handler = tower::service_fn(|request: tonic::Request<Bytes>| {
+        drop(admitting.take());
         let (context, room) = (context.clone(), room.clone());
         async move {
             let message = request.into_inner();

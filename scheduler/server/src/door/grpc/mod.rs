@@ -26,6 +26,7 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
+use tracing::Instrument as _;
 
 use super::Hints;
 use crate::refusal::Refusal;
@@ -65,11 +66,13 @@ async fn call(State(scheduler): State<Arc<Scheduler>>, request: Request) -> Resp
     } else {
         "grpc"
     };
+    let span = afterglow_telemetry::grpc(&request);
     let mut response = match context(&scheduler, &request, arrival) {
         Ok(context) => {
             // A panic costs the request that met it, never its connection.
             let caught = AssertUnwindSafe(dispatch(&method, context, request))
                 .catch_unwind()
+                .instrument(span.clone())
                 .await;
             caught.unwrap_or_else(|_| {
                 let message = "the request met a bug in the scheduler; its log has the details";
@@ -79,6 +82,7 @@ async fn call(State(scheduler): State<Arc<Scheduler>>, request: Request) -> Resp
         Err(refusal) => refusal.status().into_http(),
     };
     mend(response.headers_mut());
+    afterglow_telemetry::answered(&span, &response);
     let code = response
         .headers()
         .get("grpc-status")

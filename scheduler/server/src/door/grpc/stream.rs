@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, Streaming};
+use tracing::{Instrument as _, Span, debug_span};
 
 use super::head::Head;
 use super::infer::infer;
@@ -62,7 +63,8 @@ fn start(context: &Context, requests: Streaming<Bytes>) -> Answers {
     let cancel = CancellationToken::new();
     let (taken, queue) = mpsc::channel(AT_A_TIME);
     let (answers, stream) = mpsc::channel(1);
-    tokio::spawn(read(context.clone(), requests, taken, cancel.clone()));
+    let reading = read(context.clone(), requests, taken, cancel.clone());
+    tokio::spawn(reading.instrument(Span::current()));
     tokio::spawn(answer(queue, answers, closes_on_error, cancel.drop_guard()));
     ReceiverStream::new(stream)
 }
@@ -116,7 +118,8 @@ fn begin(context: &Context, message: Bytes, cancel: &CancellationToken) -> Taken
         ..context.clone()
     };
     let cancel = cancel.clone();
-    let answer = tokio::spawn(async move {
+    let span = debug_span!("message", id);
+    let answering = async move {
         let answering = one(&context, admitted, head, message);
         let answer = cancel.run_until_cancelled_owned(answering).await;
         let answer = answer.unwrap_or_else(|| Err(Status::cancelled("the stream is gone")));
@@ -126,7 +129,8 @@ fn begin(context: &Context, message: Bytes, cancel: &CancellationToken) -> Taken
             .metrics
             .answered("grpc-stream-message", code_name(code), arrival.elapsed());
         answer
-    });
+    };
+    let answer = tokio::spawn(answering.instrument(span));
     Taken::Running { id, answer }
 }
 

@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 
-use crate::admit::Admitted;
+use crate::admit::{Admission, Admitted};
 use crate::refusal::{Kind, Refusal};
 
 /// A client that sends nothing for so long is told so.
@@ -16,8 +16,16 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// of the answer.
 const SWALLOWED: usize = 128 << 20;
 
+/// Takes a request in, and its whole body.
+#[tracing::instrument(name = "admit", level = "debug", skip_all)]
+pub(super) async fn admit(admission: &Admission, body: Body) -> Result<(Admitted, Bytes), Refusal> {
+    let mut room = admission.admit()?;
+    let body = read(body, &mut room).await?;
+    Ok((room, body))
+}
+
 /// Reads a body to its end.
-pub(super) async fn read(mut body: Body, room: &mut Admitted) -> Result<Bytes, Refusal> {
+async fn read(mut body: Body, room: &mut Admitted) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
     while let Some(piece) = next(&mut body).await? {
         if let Err(refusal) = room.grow(piece.len()) {

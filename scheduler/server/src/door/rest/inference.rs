@@ -19,8 +19,7 @@ pub(super) async fn infer(
     target: Target,
     body: Body,
 ) -> Result<Response, Failure> {
-    let mut room = scheduler.admission.admit()?;
-    let body = body::read(body, &mut room).await?;
+    let (room, body) = body::admit(&scheduler.admission, body).await?;
     let mut call = target.call();
     call.bytes = body.len() as u64;
     call.inference = true;

@@ -22,6 +22,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use futures::FutureExt as _;
 use http::{HeaderValue, Method, Uri, header};
+use tracing::Instrument as _;
 
 use crate::refusal::{Kind, Refusal};
 use crate::send::Scheduler;
@@ -81,7 +82,11 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 async fn watch(State(scheduler): State<Arc<Scheduler>>, request: Request, next: Next) -> Response {
     let arrival = Instant::now();
     let shape = Shape::of(request.uri().path());
-    let caught = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let span = afterglow_telemetry::rest(&request);
+    let caught = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await;
     let mut response = caught.unwrap_or_else(|_| {
         shaped(
             shape,
@@ -96,6 +101,7 @@ async fn watch(State(scheduler): State<Arc<Scheduler>>, request: Request, next: 
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    afterglow_telemetry::answered(&span, &response);
     let door = match shape {
         Shape::Inference => "rest",
         Shape::OpenAi => "openai",

@@ -140,8 +140,7 @@ pub(super) async fn index(
     target: Target,
     body: Body,
 ) -> Result<Response, Failure> {
-    let mut room = scheduler.admission.admit()?;
-    let body = body::read(body, &mut room).await?;
+    let (_room, body) = body::admit(&scheduler.admission, body).await?;
     let only_ready = wants_ready(&body)?;
     let entries = index::entries(&scheduler.view(), &target.namespace);
     let lines: Vec<Value> = entries

@@ -98,8 +98,7 @@ pub(super) async fn embeddings(
     target: Target,
     body: Body,
 ) -> Result<Response, OpenAiFailure> {
-    let mut room = scheduler.admission.admit()?;
-    let body = body::read(body, &mut room).await?;
+    let (mut room, body) = body::admit(&scheduler.admission, body).await?;
     let body = open(body, &target.headers, scheduler.limits.body_bytes).await?;
     room.opened(body.len())?;
     let mut call = target.call();

@@ -227,7 +227,10 @@ async fn suffer(mut local: Local, fault: Fault, seconds: u64) -> Result<()> {
     let lasts = Duration::from_secs(seconds);
     let mut struck = Struck::strike(fault, &mut local, lasts)?;
     if struck.fault.lasts() {
-        anstream::println!("{} has struck; it ends after {seconds} s, or with Ctrl-C", struck.fault);
+        anstream::println!(
+            "{} has struck; it ends after {seconds} s, or with Ctrl-C",
+            struck.fault
+        );
     }
     tokio::select! {
         over = struck.over() => over.map(drop),

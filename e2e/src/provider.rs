@@ -71,7 +71,10 @@ pub trait Provider {
 
     /// Every process of a node, as this machine numbers them.
     fn processes(&self, node: &str) -> Result<Vec<Process>> {
-        bail!("the processes of {node} are not seen on a {} cluster", self.name())
+        bail!(
+            "the processes of {node} are not seen on a {} cluster",
+            self.name()
+        )
     }
 
     /// Does something to the API server.

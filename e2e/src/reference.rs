@@ -80,7 +80,10 @@ impl Reference {
                 .iter()
                 .find(|other| wire::same(&other.wanted, &wanted).is_ok())
             {
-                bail!("{:?} and {row:?} have the same answer: take other questions", twin.row);
+                bail!(
+                    "{:?} and {row:?} have the same answer: take other questions",
+                    twin.row
+                );
             }
             answers.questions.push(Question { row, wanted });
         }

@@ -63,12 +63,7 @@ pub(super) fn unlock(disk: &Path) -> Result<()> {
 }
 
 fn remount(disk: &Path, how: &str) -> Result<()> {
-    run(&[
-        "mount",
-        "-o",
-        &format!("remount,{how}"),
-        &disk.to_string_lossy(),
-    ])
+    run(&["mount", "-o", &format!("remount,{how}"), &disk.to_string_lossy()])
 }
 
 fn small(disk: &Path) -> Result<()> {

@@ -263,7 +263,10 @@ mod tests {
                     *kills.entry(strike.fault).or_default() += 1;
                 }
             }
-            assert!(kills.values().all(|times| *times <= KILLS), "seed {seed}: {kills:?}");
+            assert!(
+                kills.values().all(|times| *times <= KILLS),
+                "seed {seed}: {kills:?}"
+            );
         }
     }
 

@@ -58,11 +58,7 @@ impl Sum {
 
 /// Looks at the schedulers until it is told to stop.
 pub(super) async fn count(client: Client, sum: Arc<Mutex<Attempts>>, stop: CancellationToken) {
-    let Ok(rest) = reqwest::Client::builder()
-        .timeout(PATIENCE)
-        .no_proxy()
-        .build()
-    else {
+    let Ok(rest) = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build() else {
         return;
     };
     let pods = Api::<Pod>::namespaced(client, SYSTEM);

@@ -61,11 +61,7 @@ pub fn full_capacity(
 
 /// Looks until it is told to stop.
 pub(super) async fn look(what: Looked, samples: Arc<Mutex<Vec<Sample>>>, stop: CancellationToken) {
-    let Ok(rest) = reqwest::Client::builder()
-        .timeout(PATIENCE)
-        .no_proxy()
-        .build()
-    else {
+    let Ok(rest) = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build() else {
         return;
     };
     let replicas = Api::<ModelReplica>::namespaced(what.client.clone(), &what.namespace);

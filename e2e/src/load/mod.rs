@@ -207,7 +207,10 @@ impl Client {
     async fn run(self, stop: CancellationToken) {
         let mut open = JoinSet::new();
         let pattern = PATTERN.iter().cycle().zip(0_u64..);
-        for number in pattern.filter(|(way, _)| **way == self.way).map(|(_, number)| number) {
+        for number in pattern
+            .filter(|(way, _)| **way == self.way)
+            .map(|(_, number)| number)
+        {
             let scheduled = due(self.every, number);
             let then = tokio::time::Instant::from_std(self.began + scheduled);
             if stop

@@ -23,12 +23,7 @@ pub(super) async fn no_request_fails_while_the_api_server_stands_still(world: &m
     world
         .until("the API server takes a wish", SOON, async || {
             world
-                .kubectl(&[
-                    "scale",
-                    &deployment,
-                    "--replicas=2",
-                    "--request-timeout=5s",
-                ])
+                .kubectl(&["scale", &deployment, "--replicas=2", "--request-timeout=5s"])
                 .map(drop)
         })
         .await?;

@@ -34,7 +34,11 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
     for program in Program::ALL {
         for turn in 0..TIMES {
             let places = program.whereabouts(world.provider.as_ref(), &nodes);
-            ensure!(!places.is_empty(), "no {program} runs anywhere{}", world.picture());
+            ensure!(
+                !places.is_empty(),
+                "no {program} runs anywhere{}",
+                world.picture()
+            );
             let node = places[turn % places.len()].1.clone();
             let killed = program.on(world.provider.as_ref(), &node)?;
             let fault = Fault::Kill {
@@ -72,7 +76,10 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
     for row in &rows {
         let share = judge::share(&judge::during(&seen.entries, row.strike, row.over));
         let seconds = |time: Option<Duration>| {
-            time.map_or_else(|| "never".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
+            time.map_or_else(
+                || "never".to_owned(),
+                |time| format!("{:.1} s", time.as_secs_f64()),
+            )
         };
         lost += share.bad;
         anstream::println!(

@@ -33,9 +33,7 @@ pub(super) async fn traffic_leaves_a_node_whose_power_is_cut_and_its_replica_ser
     steady::shelter(world, &[&victim])?;
     let load = steady::load(world, "power-cut", 10, 2).await?;
 
-    let fault = Fault::PowerCut {
-        node: victim.clone(),
-    };
+    let fault = Fault::PowerCut { node: victim.clone() };
     let struck = Struck::strike(fault, world.provider.as_mut(), Duration::from_mins(10))?;
     let strike = load.at(struck.at);
     let elsewhere = world
@@ -93,15 +91,19 @@ pub(super) async fn traffic_leaves_a_node_whose_power_is_cut_and_its_replica_ser
 
     struck.undo()?;
     world
-        .until(&format!("{victim} offers its device again"), FIRST_START, async || {
-            let found: GpuNode = world.cluster_scoped(&victim).await?;
-            let status = found.status.context("its GpuNode has no status")?;
-            ensure!(
-                is_true(&status.conditions, READY),
-                "its GpuNode is not Ready: {status:?}"
-            );
-            Ok(())
-        })
+        .until(
+            &format!("{victim} offers its device again"),
+            FIRST_START,
+            async || {
+                let found: GpuNode = world.cluster_scoped(&victim).await?;
+                let status = found.status.context("its GpuNode has no status")?;
+                ensure!(
+                    is_true(&status.conditions, READY),
+                    "its GpuNode is not Ready: {status:?}"
+                );
+                Ok(())
+            },
+        )
         .await?;
     nothing_moves(world, &elsewhere).await?;
     let seen = load.end().await?;

@@ -175,11 +175,7 @@ fn place(world: &World, program: Program, planned: &str, nodes: &[String]) -> St
 }
 
 fn rows(seen: &Seen, hits: &[Hit]) -> Vec<Row> {
-    let ends = hits
-        .iter()
-        .skip(1)
-        .map(|hit| hit.strike)
-        .chain([Duration::MAX]);
+    let ends = hits.iter().skip(1).map(|hit| hit.strike).chain([Duration::MAX]);
     hits.iter()
         .zip(ends)
         .map(|(hit, end)| Row {
@@ -279,7 +275,10 @@ fn report(seed: u64, rows: &[Row], seen: &Seen) -> String {
 }
 
 fn seconds(time: Option<Duration>) -> String {
-    time.map_or_else(|| "never".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
+    time.map_or_else(
+        || "never".to_owned(),
+        |time| format!("{:.1} s", time.as_secs_f64()),
+    )
 }
 
 #[cfg(test)]

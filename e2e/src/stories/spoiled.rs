@@ -29,11 +29,11 @@ const MOST_STARTS: usize = 10;
 pub(super) async fn a_full_disk_is_said_and_heals_by_itself(world: &mut World) -> Result<()> {
     prepare(world, 2).await?;
     let restarts = steady::restarts(world)?;
-    let disk = Fault::FillDisk { node: NODE.to_owned() };
+    let disk = Fault::FillDisk {
+        node: NODE.to_owned(),
+    };
     let struck = Struck::strike(disk, world.provider.as_mut(), LASTS)?;
-    let mut wish = world
-        .models
-        .deployment("default", "latecomer", "increment", 1)?;
+    let mut wish = world.models.deployment("default", "latecomer", "increment", 1)?;
     wish["spec"]["requirements"] = json!({"nodeSelector": {"kubernetes.io/hostname": NODE}});
     world.apply(&[wish])?;
     let said = world
@@ -62,18 +62,24 @@ pub(super) async fn a_read_only_cache_is_said_and_heals_by_itself(world: &mut Wo
     prepare(world, 3).await?;
     let load = steady::load(world, "read-only", 10, 3).await?;
     let restarts = steady::restarts(world)?;
-    let lock = Fault::LockDisk { node: NODE.to_owned() };
+    let lock = Fault::LockDisk {
+        node: NODE.to_owned(),
+    };
     let struck = Struck::strike(lock, world.provider.as_mut(), LASTS)?;
     kill_engine(world)?;
     let said = world
-        .until("the replica says that the cache cannot be written", SOON, async || {
-            let (reason, message) = trouble(world, NAME).await?;
-            ensure!(
-                message.to_lowercase().contains("read-only"),
-                "it says {reason}: {message}"
-            );
-            Ok(format!("{reason}: {message}"))
-        })
+        .until(
+            "the replica says that the cache cannot be written",
+            SOON,
+            async || {
+                let (reason, message) = trouble(world, NAME).await?;
+                ensure!(
+                    message.to_lowercase().contains("read-only"),
+                    "it says {reason}: {message}"
+                );
+                Ok(format!("{reason}: {message}"))
+            },
+        )
         .await
         .with_context(|| world.picture())?;
     anstream::println!("    it says: {said}");
@@ -139,7 +145,14 @@ pub(super) async fn a_spoiled_status_is_put_right_by_its_owner(world: &mut World
     let endpoint = json!({"grpc": "192.0.2.1:1", "http": "192.0.2.1:2", "model": "another"});
     let spoil = |object: &str, status: &serde_json::Value| {
         let patch = json!({"status": status}).to_string();
-        let call = ["patch", object, "--subresource=status", "--type=merge", "-p", &patch];
+        let call = [
+            "patch",
+            object,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
         world.kubectl(&call)
     };
     spoil(

@@ -99,9 +99,7 @@ fn empty(world: &World, nodes: &[&str]) -> Result<()> {
     let pods: Value = serde_json::from_str(&pods).context("read the list of pods")?;
     for pod in pods["items"].as_array().into_iter().flatten() {
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-        let name = pod["metadata"]["name"]
-            .as_str()
-            .context("a pod has no name")?;
+        let name = pod["metadata"]["name"].as_str().context("a pod has no name")?;
         if nodes.contains(&node) {
             world.kubectl(&["delete", "pod", "-n", SYSTEM, name, "--timeout=120s"])?;
             rolled_out(world)?;
@@ -114,14 +112,7 @@ fn empty(world: &World, nodes: &[&str]) -> Result<()> {
 pub(super) fn rolled_out(world: &World) -> Result<()> {
     let found = world.kubectl(&["get", "deployments,daemonsets", "-n", SYSTEM, "-o", "name"])?;
     for workload in found.lines() {
-        world.kubectl(&[
-            "rollout",
-            "status",
-            "-n",
-            SYSTEM,
-            workload,
-            "--timeout=180s",
-        ])?;
+        world.kubectl(&["rollout", "status", "-n", SYSTEM, workload, "--timeout=180s"])?;
     }
     Ok(())
 }
@@ -130,11 +121,12 @@ pub(super) fn rolled_out(world: &World) -> Result<()> {
 pub(super) fn restarts(world: &World) -> Result<u64> {
     let pods = world.kubectl(&["get", "pods", "-n", SYSTEM, "-o", "json"])?;
     let pods: Value = serde_json::from_str(&pods).context("read the list of pods")?;
-    let containers = pods["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|pod| pod["status"]["containerStatuses"].as_array().into_iter().flatten());
+    let containers = pods["items"].as_array().into_iter().flatten().flat_map(|pod| {
+        pod["status"]["containerStatuses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+    });
     Ok(containers
         .filter_map(|container| container["restartCount"].as_u64())
         .sum())

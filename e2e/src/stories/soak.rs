@@ -11,7 +11,7 @@ use super::steady::{self, NODES};
 use crate::faults::{Fault, Field, Program, REST, Strike, Struck, plan};
 use crate::load::judge::{self, Share};
 use crate::load::{DEADLINE, Load, Seen, full_capacity};
-use crate::world::{FIRST_START, SOON, World};
+use crate::world::{SOON, World};
 
 /// Clients come in over the first node and the schedulers live on it and the fourth: these two are struck.
 const STRUCK: [&str; 2] = ["node2", "node3"];
@@ -81,16 +81,13 @@ async fn disks(world: &mut World, megabytes: Option<u32>) -> Result<()> {
         let node = format!("node/{node}");
         world.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &node])?;
     }
-    steady::rolled_out(world)?;
-    world
-        .deployment_ready("default", steady::NAME, REPLICAS as i32, FIRST_START)
-        .await
-        .with_context(|| world.picture())?;
-    Ok(())
+    steady::answering(world, REPLICAS).await?;
+    steady::rolled_out(world)
 }
 
 /// Plans the faults and carries them out under load.
 async fn storm(world: &mut World, seed: u64) -> Result<(Seen, Vec<Hit>)> {
+    let load = steady::load(world, "soak", RATE, REPLICAS).await?;
     let nodes: Vec<String> = NODES.iter().map(ToString::to_string).collect();
     let everywhere = [nodes, vec!["node4".to_owned()]].concat();
     let processes: Vec<(Program, String)> = Program::ALL
@@ -112,7 +109,6 @@ async fn storm(world: &mut World, seed: u64) -> Result<(Seen, Vec<Hit>)> {
     for strike in &plan {
         anstream::println!("    {strike}");
     }
-    let load = steady::load(world, "soak", RATE, REPLICAS).await?;
     let began = load.clock();
     let mut hits = Vec::new();
     for strike in &plan {

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use afterglow_crds::condition::{READY, find, is_true};
-use afterglow_crds::{GpuNode, ModelReplica};
+use afterglow_crds::ModelReplica;
+use afterglow_crds::condition::{READY, find};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::state;
 use super::steady::{self, NAME};
 use crate::faults::{Fault, Program, Struck};
-use crate::world::{FIRST_START, SOON, SYSTEM, World, shown};
+use crate::world::{FIRST_START, SOON, SYSTEM, World};
 
 const NODE: &str = "node3";
 /// Room for a few small models and compiled kernels.
@@ -180,6 +180,7 @@ async fn prepare(world: &mut World, replicas: i32) -> Result<()> {
     steady::shelter(world, &[NODE])?;
     world.provider.small_disk(NODE, Some(MEGABYTES))?;
     back(world).await?;
+    steady::answering(world, 3).await?;
     steady::serve(world, replicas).await
 }
 
@@ -189,16 +190,13 @@ async fn tidy(world: &mut World) -> Result<()> {
     back(world).await
 }
 
-/// Waits until the node, which has booted, offers its device.
+/// Waits until the node, which has booted, has its agent again.
 async fn back(world: &World) -> Result<()> {
     let node = format!("node/{NODE}");
     world.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &node])?;
     world
-        .until(&format!("{NODE} offers its device"), FIRST_START, async || {
-            let found: GpuNode = world.cluster_scoped(NODE).await?;
-            let conditions = found.status.map(|status| status.conditions).unwrap_or_default();
-            ensure!(is_true(&conditions, READY), "{}", shown(&conditions));
-            Ok(())
+        .until(&format!("the agent of {NODE} runs"), FIRST_START, async || {
+            Program::Agent.surely_on(world.provider.as_ref(), NODE).map(drop)
         })
         .await?;
     steady::rolled_out(world)

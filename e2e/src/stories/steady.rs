@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::load::{Load, Plan, judge};
+use crate::wire;
 use crate::world::{FIRST_START, MINILM, SOON, SYSTEM, World};
 
 /// The deployment, in the default namespace.
@@ -78,6 +79,34 @@ pub(super) async fn calm(world: &World, load: &Load, replicas: usize, limit: Dur
         )
         .await;
     asked.with_context(|| format!("the cluster:{}", world.picture()))
+}
+
+/// Waits until so many replicas answer when their engines are asked themselves: what the API says of a node that has just
+/// booted may be from before.
+pub(super) async fn answering(world: &World, wanted: usize) -> Result<()> {
+    let rest = wire::rest()?;
+    world
+        .until(
+            &format!("{wanted} engines answer for {NAME}"),
+            FIRST_START,
+            async || {
+                let mut answered = 0;
+                for replica in world.replicas("default", NAME).await? {
+                    let name = replica.metadata.name.unwrap_or_default();
+                    let endpoint = replica.status.and_then(|status| status.endpoint);
+                    let endpoint = endpoint.with_context(|| format!("{name} has no endpoint"))?;
+                    let url = format!("http://{}/v2/models/{}/ready", endpoint.http, endpoint.model);
+                    let asked = rest.get(&url).timeout(Duration::from_secs(2)).send().await;
+                    let answer = asked.with_context(|| format!("ask {url}"))?;
+                    ensure!(answer.status().is_success(), "{url} says {}", answer.status());
+                    answered += 1;
+                }
+                ensure!(answered == wanted, "{answered} replicas answer");
+                Ok(())
+            },
+        )
+        .await
+        .with_context(|| world.picture())
 }
 
 /// Has operators and schedulers run elsewhere than on these nodes, which are about to fail: how long Kubernetes itself sends

@@ -171,9 +171,12 @@ impl Inner {
         let request = client.post(url).header(EXPLAIN, "1").json(&json!({
             "inputs": [{"name": "x", "shape": [1, row.len()], "datatype": "FP32", "data": row}],
         }));
-        let lost = |error: reqwest::Error| match error.is_connect() {
-            true => Miss::Unconnected(chain(&error)),
-            false => failed("", chain(&error)),
+        let lost = |error: reqwest::Error| {
+            if error.is_connect() {
+                Miss::Unconnected(chain(&error))
+            } else {
+                failed("", chain(&error))
+            }
         };
         let answer = request.send().await.map_err(lost)?;
         let status = answer.status();
@@ -250,7 +253,7 @@ fn failed(status: &str, why: String) -> Miss {
 /// Whether a call never left: there was no connection, or the one there was had said its farewell before. gRPC clients send
 /// such a call again by themselves; this one does not.
 fn unsent(status: &tonic::Status) -> bool {
-    let mut cause: Option<&dyn Error> = Some(status);
+    let mut cause: Option<&(dyn Error + 'static)> = Some(status);
     while let Some(error) = cause {
         // hyper's word for a request that it hands back.
         if error.is::<tonic::ConnectError>() || error.to_string().starts_with("operation was canceled") {

@@ -64,13 +64,19 @@ pub(super) async fn look(what: Looked, samples: Arc<Mutex<Vec<Sample>>>, stop: C
     let Ok(rest) = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build() else {
         return;
     };
-    let replicas = Api::<ModelReplica>::namespaced(what.client.clone(), &what.namespace);
-    let of = ListParams::default().labels(&format!("{}={}", labels::DEPLOYMENT, what.deployment));
+    let Looked {
+        client,
+        namespace,
+        deployment,
+        began,
+    } = what;
+    let replicas = Api::<ModelReplica>::namespaced(client, &namespace);
+    let of = ListParams::default().labels(&format!("{}={deployment}", labels::DEPLOYMENT));
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let at = what.began.elapsed();
+        let at = began.elapsed();
         // While the API server is away, they are where they were.
         if let Ok(Ok(found)) = tokio::time::timeout(PATIENCE, replicas.list(&of)).await {
             known = found.items.into_iter().filter_map(address).collect();

@@ -1,12 +1,13 @@
 //! A cluster in which nothing happens.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::steady;
@@ -22,16 +23,16 @@ pub(super) async fn an_idle_cluster_writes_nothing_but_its_leases(world: &mut Wo
     let log = world.provider.audit_log()?;
     steady::serve(world, 2).await?;
     steady::rolled_out(world)?;
-    let mut place = end(&log)?;
-    let mut quiet = Instant::now();
+    let quiet = Cell::new((end(&log)?, Instant::now()));
     world
         .until("nothing is written any more", SOON, async || {
-            let lines = read(&log, place)?;
-            let writes = writes(&lines);
+            let (place, since) = quiet.get();
+            let writes = writes(&read(&log, place)?);
             if writes.iter().any(|write| !write.renewal()) {
-                (place, quiet) = (end(&log)?, Instant::now());
+                quiet.set((end(&log)?, Instant::now()));
+                bail!("of late: {writes:?}");
             }
-            ensure!(quiet.elapsed() > REST, "of late: {writes:?}");
+            ensure!(since.elapsed() > REST, "not for long enough");
             Ok(())
         })
         .await?;

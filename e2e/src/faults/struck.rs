@@ -107,3 +107,141 @@ impl Drop for Struck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::provider::ApiServer;
+
+    /// Does nothing and remembers what was asked of it.
+    #[derive(Default, Clone)]
+    struct Diary(Arc<Mutex<Vec<String>>>);
+
+    impl Diary {
+        fn note(&self, what: &str, node: &str) -> Result<()> {
+            anyhow::ensure!(node != "node9", "there is no {node}");
+            self.0.lock().unwrap().push(format!("{what} {node}"));
+            Ok(())
+        }
+
+        fn read(&self) -> Vec<String> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl Provider for Diary {
+        fn name(&self) -> &'static str {
+            "diary"
+        }
+        fn create(&mut self, _: u8) -> Result<()> {
+            Ok(())
+        }
+        fn kubeconfig(&self) -> PathBuf {
+            PathBuf::new()
+        }
+        fn node_address(&self, _: &str) -> Result<IpAddr> {
+            bail!("none")
+        }
+        fn host_address(&self) -> Result<IpAddr> {
+            bail!("none")
+        }
+        fn load(&mut self, _: &Path) -> Result<()> {
+            Ok(())
+        }
+        fn exec(&self, _: &str, _: &[&str]) -> Result<String> {
+            bail!("none")
+        }
+        fn power_cut(&mut self, node: &str) -> Result<()> {
+            self.note("cut", node)
+        }
+        fn reboot(&mut self, node: &str) -> Result<()> {
+            self.note("boot", node)
+        }
+        fn replace(&mut self, node: &str) -> Result<()> {
+            self.note("replace", node)
+        }
+        fn partition(&mut self, node: &str) -> Result<()> {
+            self.note("unplug", node)
+        }
+        fn heal(&mut self, node: &str) -> Result<()> {
+            self.0.lock().unwrap().push(format!("plug {node}"));
+            Ok(())
+        }
+        fn destroy(&mut self) -> Result<()> {
+            Ok(())
+        }
+        fn twin(&self) -> Result<Box<dyn Provider + Send>> {
+            Ok(Box::new(self.clone()))
+        }
+        fn api_server(&mut self, what: ApiServer) -> Result<()> {
+            self.note(&format!("{what:?}"), "API server")
+        }
+    }
+
+    fn partition(node: &str) -> Fault {
+        Fault::Partition {
+            node: node.to_owned(),
+        }
+    }
+
+    const LONG: Duration = Duration::from_hours(1);
+
+    #[test]
+    fn a_fault_ends_when_it_is_told_to_and_only_once() {
+        let mut diary = Diary::default();
+        let struck = Struck::strike(partition("node2"), &mut diary, LONG).unwrap();
+        assert_eq!(diary.read(), ["unplug node2"]);
+        let (at, over) = (struck.at, struck.undo().unwrap());
+        assert!(over >= at);
+        assert_eq!(diary.read(), ["unplug node2", "plug node2"]);
+    }
+
+    #[test]
+    fn a_fault_ends_when_its_owner_fails() {
+        let mut diary = Diary::default();
+        let fails = |diary: &mut Diary| -> Result<()> {
+            let _struck = Struck::strike(Fault::StopApiServer, diary, LONG)?;
+            bail!("a story that fails")
+        };
+        fails(&mut diary).unwrap_err();
+        assert_eq!(diary.read(), ["Stop API server", "Continue API server"]);
+    }
+
+    #[tokio::test]
+    async fn a_fault_ends_by_itself_when_its_time_is_over() {
+        let mut diary = Diary::default();
+        let cut = Fault::PowerCut {
+            node: "node3".to_owned(),
+        };
+        let mut struck = Struck::strike(cut, &mut diary, Duration::from_millis(1)).unwrap();
+        struck.over().await.unwrap();
+        assert_eq!(diary.read(), ["cut node3", "boot node3"]);
+        drop(struck);
+        assert_eq!(diary.read().len(), 2, "it is not undone twice");
+    }
+
+    #[test]
+    fn a_strike_that_fails_is_undone_and_says_what_was_tried() {
+        let mut diary = Diary::default();
+        let error = Struck::strike(partition("node9"), &mut diary, LONG).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("strike with partition node9"),
+            "{error:#}"
+        );
+        assert_eq!(diary.read(), ["plug node9"]);
+    }
+
+    #[test]
+    fn what_is_over_at_once_needs_nobody_to_undo_it() {
+        let mut diary = Diary::default();
+        let reboot = Fault::Reboot {
+            node: "node2".to_owned(),
+        };
+        Struck::strike(reboot, &mut diary, LONG).unwrap().undo().unwrap();
+        assert_eq!(diary.read(), ["cut node2", "boot node2"]);
+    }
+}

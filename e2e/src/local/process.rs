@@ -99,7 +99,7 @@ pub(super) fn start(tools: &Tools, state: &State, name: &str, ends: Ends, call: 
         .open(&log)
         .with_context(|| format!("open {}", log.display()))?;
     let mut command = match ends {
-        // The signal is tied to the thread that starts the child: this runs on the main thread only.
+        // The signal is tied to the thread that starts the child: that is the main one, or one that never ends.
         Ends::WithStarter => {
             let mut command = Command::new("setpriv");
             command.args(["--pdeathsig", "KILL", "setsid"]);

@@ -26,7 +26,6 @@ pub struct Sample {
 }
 
 /// What is looked at.
-#[derive(Debug, Clone)]
 pub(super) struct Looked {
     pub(super) client: Client,
     pub(super) namespace: String,

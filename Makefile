@@ -13,7 +13,7 @@ PACKAGE := examples/quickstart/all-minilm-l6-v2.tar
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run build model test test-rust test-python wheel operators bench gates generate programs images manifests chart \
-	cluster cluster-down e2e check fmt lint tidy deny clean
+	cluster cluster-down e2e soak check fmt lint tidy deny clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ cluster-down: programs ## remove that cluster and everything that was made for i
 e2e: setup-e2e images $(MODEL) ## run the stories on a fresh cluster (as root; ONLY="words of a story")
 	images/build.sh agent-polaris-shim
 	target/release/afterglow-e2e run $(if $(ONLY),--only "$(ONLY)")
+
+soak: setup-e2e images $(MODEL) ## everything that can go wrong, on a fresh cluster (as root; an hour; ONLY=, SEED=)
+	target/release/afterglow-e2e run --set faults --set soak $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED))
 
 check: fmt lint tidy deny ## formatting, lints, house rules, licences
 

@@ -5,11 +5,14 @@
 
 pub mod command;
 pub mod demo;
+pub mod faults;
 pub mod images;
 pub mod kind;
 pub mod kubeconfig;
+pub mod load;
 pub mod local;
 pub mod models;
+pub mod process;
 pub mod provider;
 pub mod reference;
 pub mod runner;

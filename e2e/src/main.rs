@@ -3,13 +3,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use afterglow_e2e::demo;
+use afterglow_e2e::faults::{self, Fault, Field, Program, Struck};
 use afterglow_e2e::kind::Kind;
 use afterglow_e2e::kubeconfig::Kubeconfig;
 use afterglow_e2e::local::{Ends, Local};
 use afterglow_e2e::provider::Provider;
 use afterglow_e2e::runner::{self, Run};
+use afterglow_e2e::stories::Set;
 use afterglow_e2e::tools::Tools;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -40,7 +43,26 @@ enum Verb {
         /// Archives, as images/build.sh writes them.
         archives: Vec<PathBuf>,
     },
-    /// Do something to a node: pull its plug, cut its cable.
+    /// Have something go wrong, for a while; Ctrl-C ends it sooner.
+    Fault {
+        /// For how many seconds.
+        #[arg(long = "for", value_name = "SECONDS", default_value_t = 30)]
+        seconds: u64,
+        /// What.
+        #[command(subcommand)]
+        fault: Fault,
+    },
+    /// Undo whatever is left of any fault.
+    Heal,
+    /// Print the faults that a seed plans for the cluster that runs.
+    Plan {
+        /// The seed.
+        seed: u64,
+        /// How many faults.
+        #[arg(long, default_value_t = 18)]
+        count: usize,
+    },
+    /// Do something to a node that lasts: pull its plug, cut its cable, give it a small disk.
     Node {
         /// What.
         #[arg(value_enum)]
@@ -55,9 +77,15 @@ enum Verb {
         /// Whose cluster.
         #[arg(long, value_enum, default_value_t = Whose::Local)]
         provider: Whose,
-        /// Only stories whose name holds these words.
+        /// Which stories; may be given several times.
+        #[arg(long = "set", value_enum, default_value = "everyday")]
+        sets: Vec<Set>,
+        /// Only stories whose name holds these words, of whatever set.
         #[arg(long)]
         only: Option<String>,
+        /// What is left to chance follows from it; without one, from the time.
+        #[arg(long)]
+        seed: Option<u64>,
         /// Leave the cluster as it is at the end.
         #[arg(long)]
         keep: bool,
@@ -81,6 +109,10 @@ enum Fate {
     Partition,
     /// The end of that.
     Heal,
+    /// Its model cache gets an empty disk of 192 MiB; it boots for that.
+    SmallDisk,
+    /// Its model cache lies on the machine's disk again; it boots for that.
+    OwnDisk,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -136,12 +168,25 @@ async fn obey() -> Result<()> {
                 Fate::Replace => local.replace(&node),
                 Fate::Partition => local.partition(&node),
                 Fate::Heal => local.heal(&node),
+                Fate::SmallDisk => local.small_disk(&node, Some(192)),
+                Fate::OwnDisk => local.small_disk(&node, None),
             };
+        }
+        Verb::Fault { seconds, fault } => return suffer(local, fault, seconds).await,
+        Verb::Heal => {
+            let nodes = names(&local);
+            return faults::heal(&mut local, &nodes);
+        }
+        Verb::Plan { seed, count } => {
+            plan(&local, seed, count);
+            return Ok(());
         }
         Verb::Down => return local.destroy(),
         Verb::Run {
             provider,
+            sets,
             only,
+            seed,
             keep,
             reuse,
         } => {
@@ -158,7 +203,14 @@ async fn obey() -> Result<()> {
                     Box::new(Kubeconfig::new(file.into(), tools.program("kubectl")))
                 }
             };
-            return runner::run(tools, provider, Run { only, keep, reuse }).await;
+            let run = Run {
+                sets,
+                only,
+                keep,
+                reuse,
+                seed: seed.unwrap_or_else(chance),
+            };
+            return runner::run(tools, provider, run).await;
         }
         Verb::Env => {}
     }
@@ -168,4 +220,59 @@ async fn obey() -> Result<()> {
         tools.bin.display()
     );
     Ok(())
+}
+
+/// Strikes, and waits until that is over.
+async fn suffer(mut local: Local, fault: Fault, seconds: u64) -> Result<()> {
+    let lasts = Duration::from_secs(seconds);
+    let mut struck = Struck::strike(fault, &mut local, lasts)?;
+    if struck.fault.lasts() {
+        anstream::println!(
+            "{} has struck; it ends after {seconds} s, or with Ctrl-C",
+            struck.fault
+        );
+    }
+    tokio::select! {
+        over = struck.over() => over.map(drop),
+        told = tokio::signal::ctrl_c() => {
+            told.context("wait for Ctrl-C")?;
+            struck.undo().map(drop)
+        }
+    }
+}
+
+fn plan(local: &Local, seed: u64, count: usize) {
+    let nodes = names(local);
+    let processes: Vec<(Program, String)> = Program::ALL
+        .iter()
+        .flat_map(|program| program.whereabouts(local, &nodes))
+        .collect();
+    // As in the story: clients come in over the first, and the fourth serves nothing.
+    let struck: Vec<String> = nodes
+        .iter()
+        .filter(|node| ["node2", "node3"].contains(&node.as_str()))
+        .cloned()
+        .collect();
+    let field = Field {
+        nodes: &struck,
+        small_disks: &struck,
+        processes: &processes,
+    };
+    for strike in faults::plan(seed, &field, count) {
+        anstream::println!("{strike}");
+    }
+}
+
+fn names(local: &Local) -> Vec<String> {
+    local
+        .nodes()
+        .iter()
+        .map(|number| format!("node{number}"))
+        .collect()
+}
+
+/// A seed that nobody chose.
+fn chance() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs() % 1_000_000)
 }

@@ -3,7 +3,24 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+
+use crate::process::Process;
+
+/// What can be done to an API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiServer {
+    /// It stands still: its connections stay open and nobody answers.
+    Stop,
+    /// The end of that.
+    Continue,
+    /// Its answers pass through a thin pipe.
+    Slow,
+    /// The end of that.
+    Quick,
+    /// It is killed, and started anew with the same flags; ready when this returns.
+    Restart,
+}
 
 /// A cluster, wherever it comes from. What a provider cannot do it refuses with its reason, and the story that needs it
 /// is skipped with that reason, not passed.
@@ -46,4 +63,44 @@ pub trait Provider {
 
     /// Removes the cluster and everything that was made for it.
     fn destroy(&mut self) -> Result<()>;
+
+    /// A second handle on the same cluster, for a thread of its own.
+    fn twin(&self) -> Result<Box<dyn Provider + Send>> {
+        bail!("a {} cluster has no faults: nobody could undo them", self.name())
+    }
+
+    /// Every process of a node, as this machine numbers them.
+    fn processes(&self, node: &str) -> Result<Vec<Process>> {
+        bail!(
+            "the processes of {node} are not seen on a {} cluster",
+            self.name()
+        )
+    }
+
+    /// Does something to the API server.
+    fn api_server(&mut self, what: ApiServer) -> Result<()> {
+        bail!(
+            "the API server of a {} cluster is not the harness's: no {what:?}",
+            self.name()
+        )
+    }
+
+    /// The folder on this machine that is the disk of a node's model cache.
+    fn disk(&self, node: &str) -> Result<PathBuf> {
+        bail!(
+            "the disk of {node} is not seen from here on a {} cluster",
+            self.name()
+        )
+    }
+
+    /// Gives a node's model cache a new disk of so many megabytes, or the machine's own again; the node boots for it.
+    fn small_disk(&mut self, node: &str, megabytes: Option<u32>) -> Result<()> {
+        let _ = megabytes;
+        bail!("{node} of a {} cluster keeps its disk", self.name())
+    }
+
+    /// The API server's record of who asked for what.
+    fn audit_log(&self) -> Result<PathBuf> {
+        bail!("a {} cluster keeps no audit log for the harness", self.name())
+    }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::faults::Dice;
+use crate::load::Question;
 use crate::models::Models;
 use crate::tools::Tools;
 use crate::wire;
@@ -37,7 +39,12 @@ pub struct Reference {
     pub hidden: Vec<f32>,
     /// What `perceptron` makes of [`Self::row`].
     pub perceptron: Vec<f32>,
+    /// Many rows for `perceptron`, each with an answer that no other has.
+    pub questions: Vec<Question>,
 }
+
+/// More than a scheduler has under way at a time: an answer that goes astray is another one's.
+const QUESTIONS: u8 = 64;
 
 impl Reference {
     /// Serves the packages' contents standalone, asks, and stops the server.
@@ -62,7 +69,24 @@ impl Reference {
             prompted: Vec::new(),
             hidden: Vec::new(),
             perceptron: wire::infer(&rest, &server.rest, None, "perceptron", &Self::row()).await?,
+            questions: Vec::new(),
         };
+        let mut dice = Dice::new(1);
+        for _ in 0..QUESTIONS {
+            let row: Vec<f32> = (0..32).map(|_| dice.between(0, 64) as f32 / 16.0 - 2.0).collect();
+            let wanted = wire::infer(&rest, &server.rest, None, "perceptron", &row).await?;
+            if let Some(twin) = answers
+                .questions
+                .iter()
+                .find(|other| wire::same(&other.wanted, &wanted).is_ok())
+            {
+                bail!(
+                    "{:?} and {row:?} have the same answer: take other questions",
+                    twin.row
+                );
+            }
+            answers.questions.push(Question { row, wanted });
+        }
         for text in TEXTS {
             let ask = async |model| wire::embed(&rest, &server.rest, None, model, text).await;
             answers.plain.push(ask("minilm-1").await?);

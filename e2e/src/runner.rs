@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum as _;
 use kube::config::{KubeConfigOptions, Kubeconfig as KubeconfigFile};
 use kube::{Client, Config};
 
@@ -10,33 +11,30 @@ use crate::images;
 use crate::models::Models;
 use crate::provider::Provider;
 use crate::reference::Reference;
-use crate::stories::{self, Story};
+use crate::stories::{self, Set, Story};
 use crate::tools::Tools;
 use crate::world::World;
 
 /// How to run them.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Only stories whose name holds these words.
+    /// These sets of stories.
+    pub sets: Vec<Set>,
+    /// Only stories whose name holds these words, of whatever set.
     pub only: Option<String>,
     /// Leave the cluster as it is at the end.
     pub keep: bool,
     /// Take a cluster that is running, instead of a fresh one.
     pub reuse: bool,
+    /// Whatever is left to chance follows from it.
+    pub seed: u64,
 }
 
 /// Makes a cluster, tells the stories there, and removes it.
 pub async fn run(tools: Tools, mut provider: Box<dyn Provider>, run: Run) -> Result<()> {
-    let chosen: Vec<Story> = stories::all()
-        .into_iter()
-        .filter(|story| {
-            run.only
-                .as_deref()
-                .is_none_or(|words| story.name.contains(&words.replace('_', " ")))
-        })
-        .collect();
+    let chosen = chosen(&run);
     if chosen.is_empty() {
-        bail!("no story has that name; without --only all of them run");
+        bail!("no story has that name; without --only all of a set run");
     }
     let started = Instant::now();
     let models = step("make the models", async { Models::make(&tools) }).await?;
@@ -53,6 +51,7 @@ pub async fn run(tools: Tools, mut provider: Box<dyn Provider>, run: Run) -> Res
         models,
         reference,
         shim_loaded: false,
+        seed: run.seed,
     };
     let failed = match prepare(&mut world, run.reuse).await {
         Ok(()) => tell(&mut world, &chosen).await,
@@ -75,6 +74,18 @@ pub async fn run(tools: Tools, mut provider: Box<dyn Provider>, run: Run) -> Res
         );
     }
     Ok(())
+}
+
+/// A story that is named runs whatever set it belongs to.
+fn chosen(run: &Run) -> Vec<Story> {
+    let Some(words) = run.only.as_deref().map(|words| words.replace('_', " ")) else {
+        return run.sets.iter().flat_map(|set| stories::of(*set)).collect();
+    };
+    Set::value_variants()
+        .iter()
+        .flat_map(|set| stories::of(*set))
+        .filter(|story| story.name.contains(&words))
+        .collect()
 }
 
 /// What the stories find: images on the nodes, models that pods can fetch.
@@ -139,7 +150,7 @@ async fn tell(world: &mut World, chosen: &[Story]) -> Vec<String> {
 }
 
 /// A story that hangs ends here.
-const LONGEST: Duration = Duration::from_mins(25);
+const LONGEST: Duration = Duration::from_mins(40);
 
 async fn interrupted() {
     // Without a handler for it the process would end at once, and what it made would stay.
@@ -166,4 +177,34 @@ async fn step<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T>
     let done = work.await.with_context(|| what.to_owned())?;
     anstream::println!("  {:.1} s", started.elapsed().as_secs_f64());
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(sets: &[Set], only: Option<&str>) -> Vec<String> {
+        let run = Run {
+            sets: sets.to_vec(),
+            only: only.map(str::to_owned),
+            keep: false,
+            reuse: false,
+            seed: 0,
+        };
+        chosen(&run).into_iter().map(|story| story.name).collect()
+    }
+
+    #[test]
+    fn a_story_that_is_named_runs_whatever_set_it_belongs_to() {
+        let named = names(&[Set::Everyday], Some("whose_power_is_cut"));
+        assert_eq!(named.len(), 1, "{named:?}");
+        assert!(names(&[Set::Everyday], Some("no such story")).is_empty());
+    }
+
+    #[test]
+    fn sets_are_told_one_after_the_other_and_share_no_story() {
+        let (faults, soak) = (names(&[Set::Faults], None), names(&[Set::Soak], None));
+        assert!(faults.iter().all(|name| !soak.contains(name)));
+        assert_eq!(names(&[Set::Faults, Set::Soak], None), [faults, soak].concat());
+    }
 }

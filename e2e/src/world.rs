@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::command::{command, feed, output};
+use crate::load::Entrance;
 use crate::models::Models;
 use crate::provider::Provider;
 use crate::reference::Reference;
@@ -43,6 +44,8 @@ pub struct World {
     pub reference: Reference,
     /// Images of node4's agent are loaded once.
     pub shim_loaded: bool,
+    /// Whatever is left to chance follows from it.
+    pub seed: u64,
 }
 
 impl World {
@@ -239,6 +242,30 @@ impl World {
     /// Where its gRPC port is.
     pub fn grpc(&self) -> Result<String> {
         Ok(format!("http://{}:30081", self.provider.node_address("node1")?))
+    }
+
+    /// How a client outside comes in: over one node, as through the address of a load balancer.
+    pub fn entrance(&self) -> Result<Entrance> {
+        Ok(Entrance {
+            rest: self.rest()?,
+            grpc: self.grpc()?,
+        })
+    }
+
+    /// Pods and kinds as `kubectl get` shows them, for an error.
+    pub fn picture(&self) -> String {
+        let ours = "modeldeployments,modelreplicas,gpunodes";
+        let looks: [&[&str]; 3] = [
+            &["get", ours, "-A", "-o", "wide", "--request-timeout=10s"],
+            &["get", "pods", "-n", SYSTEM, "-o", "wide", "--request-timeout=10s"],
+            &["get", "nodes", "--request-timeout=10s"],
+        ];
+        looks
+            .map(|look| {
+                let text = self.kubectl(look).unwrap_or_else(|error| format!("{error:#}"));
+                format!("\n{}", text.trim_end())
+            })
+            .concat()
     }
 
     /// Writes what the cluster says of itself into a folder, for whoever looks for the reason of a failure.

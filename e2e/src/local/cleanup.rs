@@ -29,6 +29,7 @@ pub(super) fn all(state: &State) -> Result<()> {
     }
     for number in 1..=MOST_NODES {
         node(number);
+        state.unmount(number)?;
     }
     gone(&["ip", "link", "del", CONTROL_PLANE_VETH]);
     gone(&["ip", "netns", "del", CONTROL_PLANE]);

@@ -17,10 +17,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 
 use crate::command::{output, run, until};
 use crate::images;
-use crate::provider::Provider;
+use crate::process::{self as machine, Process};
+use crate::provider::{ApiServer, Provider};
 use crate::tools::Tools;
 
 pub use process::Ends;
@@ -93,6 +95,14 @@ impl Local {
         Ok(())
     }
 
+    fn api_server_ready(&self) -> Result<()> {
+        until("the API server is ready", Duration::from_mins(1), || {
+            let said = self.kubectl(&["get", "--raw", "/readyz", "--request-timeout=5s"])?;
+            Ok(said.eq("ok").then_some(()))
+        })
+        .with_context(|| format!("logs are in {}", self.state.logs().display()))
+    }
+
     fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let kubeconfig = self.kubeconfig();
         let start = [
@@ -133,10 +143,7 @@ impl Provider for Local {
         certificates::write(&self.state)?;
         etcd::start(&self.tools, &self.state, self.ends)?;
         control_plane::start_api_server(&self.tools, &self.state, self.ends)?;
-        until("the API server is ready", Duration::from_mins(1), || {
-            Ok(self.kubectl(&["get", "--raw", "/readyz"])?.eq("ok").then_some(()))
-        })
-        .with_context(|| format!("logs are in {}", self.state.logs().display()))?;
+        self.api_server_ready()?;
         control_plane::start_controllers(&self.tools, &self.state, self.ends)?;
         self.kubectl(&["wait", "--for=create", "--timeout=60s", "serviceaccount/default"])
             .context("wait for the controller manager's first ServiceAccount")?;
@@ -182,6 +189,9 @@ impl Provider for Local {
     }
 
     fn power_cut(&mut self, node: &str) -> Result<()> {
+        // Its cable first: the kernel would close the connections of dead processes in good order, and nothing says goodbye
+        // when the power goes. A node that is cut already has none.
+        let _ = self.partition(node);
         node::cut(&self.state, number(node)?);
         Ok(())
     }
@@ -214,6 +224,52 @@ impl Provider for Local {
     fn destroy(&mut self) -> Result<()> {
         self.nodes.clear();
         cleanup::all(&self.state)
+    }
+
+    fn twin(&self) -> Result<Box<dyn Provider + Send>> {
+        Ok(Box::new(Self::new(self.tools.clone(), self.ends)))
+    }
+
+    fn processes(&self, node: &str) -> Result<Vec<Process>> {
+        let first = node::first(&self.state, number(node)?)?;
+        Ok(machine::below(&Process::all()?, first))
+    }
+
+    fn api_server(&mut self, what: ApiServer) -> Result<()> {
+        let server = self
+            .state
+            .recorded("kube-apiserver")
+            .context("no API server was started here: `afterglow-e2e up`")?;
+        match what {
+            ApiServer::Stop => server.signal(Signal::STOP),
+            ApiServer::Continue => server.signal(Signal::CONT),
+            ApiServer::Slow => network::slow()?,
+            ApiServer::Quick => network::quick()?,
+            ApiServer::Restart => {
+                server.kill();
+                control_plane::start_api_server(&self.tools, &self.state, self.ends)?;
+                self.api_server_ready()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn disk(&self, node: &str) -> Result<PathBuf> {
+        Ok(self.state.cache(number(node)?))
+    }
+
+    fn small_disk(&mut self, node: &str, megabytes: Option<u32>) -> Result<()> {
+        let number = number(node)?;
+        self.power_cut(node)?;
+        match megabytes {
+            Some(megabytes) => self.state.mount(number, megabytes)?,
+            None => self.state.unmount(number)?,
+        }
+        self.reboot(node)
+    }
+
+    fn audit_log(&self) -> Result<PathBuf> {
+        Ok(self.state.logs().join("audit.log"))
     }
 }
 

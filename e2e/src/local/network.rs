@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 
 use super::MOST_NODES;
-use crate::command::run;
+use crate::command::{output, run};
 
 pub(super) const BRIDGE: &str = "agbr";
 pub(super) const CONTROL_PLANE: &str = "agcp";
@@ -51,6 +51,26 @@ pub(super) fn node(number: u8) -> Result<()> {
     run(&["ip", "route", "replace", &pods(number), "via", &address])?;
     let net = format!("--net=/run/netns/{namespace}");
     run(&["nsenter", &net, "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+}
+
+/// Has what leaves the control plane pass at a megabit a second, and wait for up to two seconds for that.
+pub(super) fn slow() -> Result<()> {
+    let pipe = ["tbf", "rate", "1mbit", "burst", "16kb", "latency", "2s"];
+    let replace = ["replace", "dev", "eth0", "root"];
+    run(&[&shaping()[..], &replace, &pipe].concat())
+}
+
+/// The end of that.
+pub(super) fn quick() -> Result<()> {
+    let shown = output(&[&shaping()[..], &["show", "dev", "eth0"]].concat())?;
+    if !shown.contains("tbf") {
+        return Ok(());
+    }
+    run(&[&shaping()[..], &["del", "dev", "eth0", "root"]].concat())
+}
+
+fn shaping() -> [&'static str; 6] {
+    ["ip", "netns", "exec", CONTROL_PLANE, "tc", "qdisc"]
 }
 
 fn place(namespace: &str, veth: &str, address: &str) -> Result<()> {

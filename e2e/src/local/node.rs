@@ -101,13 +101,18 @@ pub(super) fn cut(state: &State, number: u8) {
     }
 }
 
-/// Runs a command in the node.
-pub(super) fn exec(tools: &Tools, state: &State, number: u8, call: &[&str]) -> Result<String> {
+/// The node's first process on this machine: everything on it descends from that.
+pub(super) fn first(state: &State, number: u8) -> Result<i32> {
     let first = state
         .recorded(&format!("node{number}-init"))
         .filter(process::Recorded::alive)
         .with_context(|| format!("node{number} does not run"))?;
-    let pid = first.pid.to_string();
+    Ok(first.pid)
+}
+
+/// Runs a command in the node.
+pub(super) fn exec(tools: &Tools, state: &State, number: u8, call: &[&str]) -> Result<String> {
+    let pid = first(state, number)?.to_string();
     let path = format!("PATH={}", tools.path());
     let enter = ["nsenter", "-t", &pid, "-n", "-m", "-p", "-u", "-i", "env", &path];
     output(&[&enter, call].concat())

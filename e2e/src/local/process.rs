@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::state::State;
 use crate::command::until;
+use crate::process::Stat;
 use crate::tools::Tools;
 
 /// When the cluster ends.
@@ -30,7 +31,9 @@ pub(super) struct Recorded {
 
 impl Recorded {
     fn of(pid: i32) -> Result<Self> {
-        let (_, start) = stat(pid).with_context(|| format!("process {pid} ended at once"))?;
+        let start = Stat::read(pid)
+            .with_context(|| format!("process {pid} ended at once"))?
+            .start;
         Ok(Self { pid, start })
     }
 
@@ -44,7 +47,7 @@ impl Recorded {
 
     /// A zombie is gone: it only waits to be read.
     pub(super) fn alive(&self) -> bool {
-        stat(self.pid).is_some_and(|(state, start)| start == self.start && state != 'Z' && state != 'X')
+        Stat::read(self.pid).is_some_and(|stat| stat.start == self.start && stat.alive())
     }
 
     /// Asks it to end, and insists after ten seconds.
@@ -74,7 +77,7 @@ impl Recorded {
         .and_then(Self::of)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.alive()) {
             let _ = kill_process(pid, signal); // it may have ended meanwhile, which is what is wanted
         }
@@ -96,7 +99,7 @@ pub(super) fn start(tools: &Tools, state: &State, name: &str, ends: Ends, call: 
         .open(&log)
         .with_context(|| format!("open {}", log.display()))?;
     let mut command = match ends {
-        // The signal is tied to the thread that starts the child: this runs on the main thread only.
+        // The signal is tied to the thread that starts the child: that is the main one, or one that never ends.
         Ends::WithStarter => {
             let mut command = Command::new("setpriv");
             command.args(["--pdeathsig", "KILL", "setsid"]);
@@ -117,15 +120,6 @@ pub(super) fn start(tools: &Tools, state: &State, name: &str, ends: Ends, call: 
     let process = Recorded::of(child.id() as i32)?;
     state.record(name, &process)?;
     Ok(process)
-}
-
-/// State letter and start time of a process.
-fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold spaces and parentheses itself.
-    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::process::Recorded;
-use crate::command::until;
+use crate::command::{run, until};
 
 /// Folders of a node's disk, and where the node sees them; in this order, as the first hides what lies below it.
 pub(super) const DISK: [(&str, &str); 8] = [
@@ -76,8 +76,41 @@ impl State {
         Ok(())
     }
 
+    /// The disk of a node's model cache.
+    pub(super) fn cache(&self, number: u8) -> PathBuf {
+        self.folder.join(format!("node{number}/afterglow"))
+    }
+
+    /// Puts a small disk of its own in the place of a node's model cache. It outlives the node, as a disk does.
+    pub(super) fn mount(&self, number: u8, megabytes: u32) -> Result<()> {
+        self.unmount(number)?;
+        let size = format!("size={megabytes}m,mode=755");
+        let cache = self.cache(number);
+        run(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            &size,
+            "afterglow-small",
+            &cache.to_string_lossy(),
+        ])
+    }
+
+    /// Takes such a disk away again, where there is one.
+    pub(super) fn unmount(&self, number: u8) -> Result<()> {
+        let cache = self.cache(number).to_string_lossy().into_owned();
+        let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+        let ours = mounts
+            .lines()
+            .filter(|line| line.split(' ').nth(1) == Some(&cache));
+        // At once, also while a dying process still uses it.
+        ours.map(|_| run(&["umount", "-l", &cache])).collect()
+    }
+
     /// Empties a node's disk.
     pub(super) fn wipe(&self, number: u8) -> Result<()> {
+        self.unmount(number)?;
         let path = self.folder.join(format!("node{number}"));
         fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))
     }

@@ -2,18 +2,27 @@
 //! this order on one cluster, and each first makes sure of what it builds on, so that one can also run alone.
 
 mod admission;
+mod api_server;
 mod guard;
+mod idle;
 mod install;
+mod kill;
 mod lending;
 mod lifecycle;
 mod namespaces;
 mod observe;
 mod polaris;
+mod power_cut;
 mod refusals;
+mod restarts;
 mod rollout;
 mod scale;
 mod serve;
+mod soak;
+mod spoiled;
 mod standalone;
+mod state;
+mod steady;
 
 use std::pin::Pin;
 
@@ -39,7 +48,45 @@ macro_rules! stories {
     };
 }
 
-/// All of them, in their order.
+/// Which stories run when none is named: what every change must pass, and what takes longer than a change can wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Set {
+    /// What users do.
+    Everyday,
+    /// What goes wrong, one fault after the other.
+    Faults,
+    /// Everything going wrong, for a long time.
+    Soak,
+}
+
+/// The stories of a set, in their order.
+pub fn of(set: Set) -> Vec<Story> {
+    match set {
+        Set::Everyday => all(),
+        Set::Faults => faults(),
+        Set::Soak => soak(),
+    }
+}
+
+fn faults() -> Vec<Story> {
+    stories![
+        power_cut::traffic_leaves_a_node_whose_power_is_cut_and_its_replica_serves_elsewhere,
+        kill::what_is_killed_comes_back_and_leaves_the_cluster_as_it_was,
+        api_server::no_request_fails_while_the_api_server_stands_still,
+        restarts::restarting_everything_one_by_one_loses_no_request,
+        spoiled::a_full_disk_is_said_and_heals_by_itself,
+        spoiled::a_read_only_cache_is_said_and_heals_by_itself,
+        spoiled::a_spoiled_model_is_never_served_and_heals_by_itself,
+        spoiled::a_spoiled_status_is_put_right_by_its_owner,
+        idle::an_idle_cluster_writes_nothing_but_its_leases,
+    ]
+}
+
+fn soak() -> Vec<Story> {
+    stories![soak::nearly_every_request_is_answered_whatever_goes_wrong]
+}
+
+/// What users do, in its order.
 pub fn all() -> Vec<Story> {
     stories![
         install::one_helm_install_makes_every_node_offer_its_devices,
@@ -82,6 +129,7 @@ fn merge(into: &mut Value, from: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
     use serde_json::json;
 
     use super::*;
@@ -95,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_story_is_a_sentence_of_its_own() {
-        let stories = all();
+        let stories: Vec<Story> = Set::value_variants().iter().flat_map(|set| of(*set)).collect();
         let names: std::collections::BTreeSet<&str> =
             stories.iter().map(|story| story.name.as_str()).collect();
         assert_eq!(names.len(), stories.len());

@@ -1,0 +1,282 @@
+//! What lies on a node, or stands in a status, is not what it should be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use afterglow_crds::ModelReplica;
+use afterglow_crds::condition::{READY, find};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::state;
+use super::steady::{self, NAME};
+use crate::faults::{Fault, Program, Struck};
+use crate::world::{FIRST_START, SOON, SYSTEM, World};
+
+const NODE: &str = "node3";
+/// Room for a few small models and compiled kernels.
+const MEGABYTES: u32 = 192;
+/// The undo of a fault that a story forgets.
+const LASTS: Duration = Duration::from_mins(10);
+/// What waits ever longer may have waited five minutes when its cause goes.
+const HEALED: Duration = Duration::from_mins(7);
+/// How long a fault is watched for a crash loop.
+const WATCHED: Duration = Duration::from_secs(40);
+/// Starts in that time: 1, 2, 4, 8, 16 s apart, and as many again for two that start each other.
+const MOST_STARTS: usize = 10;
+
+pub(super) async fn a_full_disk_is_said_and_heals_by_itself(world: &mut World) -> Result<()> {
+    prepare(world, 2).await?;
+    let restarts = steady::restarts(world)?;
+    let disk = Fault::FillDisk {
+        node: NODE.to_owned(),
+    };
+    let struck = Struck::strike(disk, world.provider.as_mut(), LASTS)?;
+    let mut wish = world.models.deployment("default", "latecomer", "increment", 1)?;
+    wish["spec"]["requirements"] = json!({"nodeSelector": {"kubernetes.io/hostname": NODE}});
+    world.apply(&[wish])?;
+    let said = world
+        .until("the replica says that the disk is full", SOON, async || {
+            let (reason, message) = trouble(world, "latecomer").await?;
+            ensure!(
+                reason == "CacheFull" && message.contains("cache"),
+                "it says {reason}: {message}"
+            );
+            Ok(message)
+        })
+        .await
+        .with_context(|| world.picture())?;
+    anstream::println!("    it says: {said}");
+    no_crash_loop(world, restarts).await?;
+    struck.undo()?;
+    world
+        .deployment_ready("default", "latecomer", 1, HEALED)
+        .await
+        .with_context(|| world.picture())?;
+    world.kubectl(&["delete", "modeldeployment", "latecomer", "--timeout=120s"])?;
+    tidy(world).await
+}
+
+pub(super) async fn a_read_only_cache_is_said_and_heals_by_itself(world: &mut World) -> Result<()> {
+    prepare(world, 3).await?;
+    let load = steady::load(world, "read-only", 10, 3).await?;
+    let restarts = steady::restarts(world)?;
+    let lock = Fault::LockDisk {
+        node: NODE.to_owned(),
+    };
+    let struck = Struck::strike(lock, world.provider.as_mut(), LASTS)?;
+    kill_engine(world)?;
+    let said = world
+        .until(
+            "the replica says that the cache cannot be written",
+            SOON,
+            async || {
+                let (reason, message) = trouble(world, NAME).await?;
+                ensure!(
+                    message.to_lowercase().contains("read-only"),
+                    "it says {reason}: {message}"
+                );
+                Ok(format!("{reason}: {message}"))
+            },
+        )
+        .await
+        .with_context(|| world.picture())?;
+    anstream::println!("    it says: {said}");
+    no_crash_loop(world, restarts).await?;
+    struck.undo()?;
+    steady::calm(world, &load, 3, HEALED).await?;
+    let seen = load.end().await?;
+    steady::nothing_wrong(&seen.entries)?;
+    tidy(world).await
+}
+
+pub(super) async fn a_spoiled_model_is_never_served_and_heals_by_itself(world: &mut World) -> Result<()> {
+    steady::serve(world, 3).await?;
+    let load = steady::load(world, "spoiled-model", 10, 3).await?;
+    let restarts = steady::restarts(world)?;
+    let model = cached(world)?;
+    let good = fs::read(&model).with_context(|| format!("read {}", model.display()))?;
+    let mut bad = good.clone();
+    let middle = bad.len() / 2;
+    bad[middle..].fill(0xff);
+    replace(&model, &bad)?;
+    kill_engine(world)?;
+    // Either it is noticed and said, or it is noticed and fetched again; served it is not.
+    let began = Instant::now();
+    let noticed = world
+        .until("the spoiled model is noticed", SOON, async || {
+            let now = fs::read(&model).unwrap_or_default();
+            if now != bad {
+                return Ok("the agent brought another copy".to_owned());
+            }
+            let (reason, message) = trouble(world, NAME).await?;
+            let waiting = ["Loading", "Fetching", "Probing"].contains(&reason.as_str());
+            ensure!(!waiting && !message.is_empty(), "it says {reason}: {message}");
+            Ok(format!("it says: {reason}: {message}"))
+        })
+        .await;
+    if let Ok(noticed) = &noticed {
+        anstream::println!("    after {:.1} s: {noticed}", began.elapsed().as_secs_f64());
+    }
+    if fs::read(&model).is_ok_and(|now| now == bad) {
+        no_crash_loop(world, restarts).await?;
+        replace(&model, &good)?;
+    }
+    noticed.with_context(|| world.picture())?;
+    steady::calm(world, &load, 3, HEALED).await?;
+    let seen = load.end().await?;
+    steady::nothing_wrong(&seen.entries)
+}
+
+pub(super) async fn a_spoiled_status_is_put_right_by_its_owner(world: &mut World) -> Result<()> {
+    steady::serve(world, 3).await?;
+    steady::rolled_out(world)?;
+    let load = steady::load(world, "spoiled-status", 10, 3).await?;
+    let restarts = steady::restarts(world)?;
+    let before = state::of(world)?;
+    let replica = on_node(world, NAME).await?;
+    let name = replica.metadata.name.unwrap_or_default();
+    let nonsense = json!({
+        "type": "Ready", "status": "False", "reason": "Nonsense", "message": "nobody knows",
+        "lastTransitionTime": "2000-01-01T00:00:00Z",
+    });
+    let endpoint = json!({"grpc": "192.0.2.1:1", "http": "192.0.2.1:2", "model": "another"});
+    let spoil = |object: &str, status: &serde_json::Value| {
+        let patch = json!({"status": status}).to_string();
+        let call = [
+            "patch",
+            object,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        world.kubectl(&call)
+    };
+    spoil(
+        &format!("modelreplica/{name}"),
+        &json!({"conditions": [nonsense], "endpoint": endpoint}),
+    )?;
+    spoil(
+        &format!("gpunode/{NODE}"),
+        &json!({"conditions": [nonsense], "devices": [], "offered": 0}),
+    )?;
+    spoil(
+        &format!("modeldeployment/{NAME}"),
+        &json!({"conditions": [nonsense], "readyReplicas": 77, "revision": 0}),
+    )?;
+    state::again(world, &before, SOON).await?;
+    no_crash_loop(world, restarts).await?;
+    steady::calm(world, &load, 3, SOON).await?;
+    let seen = load.end().await?;
+    steady::nothing_wrong(&seen.entries)
+}
+
+/// Has the model served, and gives the node a small disk for its cache.
+async fn prepare(world: &mut World, replicas: i32) -> Result<()> {
+    steady::serve(world, 3).await?;
+    steady::shelter(world, &[NODE])?;
+    world.provider.small_disk(NODE, Some(MEGABYTES))?;
+    back(world).await?;
+    steady::answering(world, 3).await?;
+    steady::serve(world, replicas).await
+}
+
+/// Gives the node its own disk back.
+async fn tidy(world: &mut World) -> Result<()> {
+    world.provider.small_disk(NODE, None)?;
+    back(world).await
+}
+
+/// Waits until the node, which has booted, has its agent again.
+async fn back(world: &World) -> Result<()> {
+    let node = format!("node/{NODE}");
+    world.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &node])?;
+    world
+        .until(&format!("the agent of {NODE} runs"), FIRST_START, async || {
+            Program::Agent.surely_on(world.provider.as_ref(), NODE).map(drop)
+        })
+        .await?;
+    steady::rolled_out(world)
+}
+
+/// The deployment's replica on the node.
+async fn on_node(world: &World, deployment: &str) -> Result<ModelReplica> {
+    let replicas = world.replicas("default", deployment).await?;
+    replicas
+        .into_iter()
+        .find(|replica| replica.spec.node_name == NODE)
+        .with_context(|| format!("{deployment} has no replica on {NODE}"))
+}
+
+/// Reason and message of its replica on the node that is not Ready.
+async fn trouble(world: &World, deployment: &str) -> Result<(String, String)> {
+    let replica = on_node(world, deployment).await?;
+    let conditions = replica.status.map(|status| status.conditions).unwrap_or_default();
+    let ready = find(&conditions, READY).context("its replica has no condition yet")?;
+    ensure!(ready.status == "False", "its replica is Ready");
+    Ok((ready.reason.clone(), ready.message.clone()))
+}
+
+fn kill_engine(world: &mut World) -> Result<()> {
+    let kill = Fault::Kill {
+        program: Program::Engine,
+        node: NODE.to_owned(),
+    };
+    kill.strike(world.provider.as_mut()).map(drop)
+}
+
+/// For a while no container of ours starts again, and engines start ever more rarely.
+async fn no_crash_loop(world: &World, restarts: u64) -> Result<()> {
+    let end = Instant::now() + WATCHED;
+    world
+        .until("the fault was watched", SOON, async || {
+            ensure!(Instant::now() > end, "not for long enough");
+            Ok(())
+        })
+        .await?;
+    let now = steady::restarts(world)?;
+    ensure!(
+        now == restarts,
+        "containers of ours were started {} times anew{}",
+        now - restarts,
+        world.picture()
+    );
+    let since = format!("--since={}s", WATCHED.as_secs());
+    let of = "app.kubernetes.io/component=agent";
+    let log = world.kubectl(&["logs", "-n", SYSTEM, "-l", of, &since, "--tail=-1"])?;
+    let starts: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("it is started again"))
+        .collect();
+    ensure!(
+        starts.len() <= MOST_STARTS,
+        "engines were started {} times in {} s: {}",
+        starts.len(),
+        WATCHED.as_secs(),
+        starts[..3].join("; ")
+    );
+    Ok(())
+}
+
+/// The cached copy of the model on the node.
+fn cached(world: &World) -> Result<PathBuf> {
+    let digest = world.models.digest("perceptron")?;
+    let hex = digest.trim_start_matches("sha256:");
+    let path = world
+        .provider
+        .disk(NODE)?
+        .join("trees/sha256")
+        .join(hex)
+        .join("model.onnx");
+    ensure!(path.is_file(), "{} is no cached model", path.display());
+    Ok(path)
+}
+
+/// A new file in the place of the old one: who has that open still reads what it was.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let new = path.with_extension("spoiled");
+    fs::write(&new, bytes).with_context(|| format!("write {}", new.display()))?;
+    fs::rename(&new, path).with_context(|| format!("name {}", path.display()))
+}

@@ -20,6 +20,7 @@ mod pace;
 mod quantity;
 mod queue;
 mod serve;
+pub mod steps;
 mod sweep;
 mod watch;
 

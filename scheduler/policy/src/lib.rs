@@ -8,5 +8,3 @@ pub mod batch;
 pub mod pick;
 pub mod place;
 pub mod rollout;
-#[cfg(test)]
-mod simulation;

@@ -28,7 +28,7 @@ use crate::snapshot::{Call, snapshot};
 pub(crate) use budget::Budget;
 
 /// Times that a request may be sent again.
-const RETRIES: usize = 2;
+pub(crate) const RETRIES: usize = 2;
 
 /// Everything that doors share.
 #[derive(Debug)]

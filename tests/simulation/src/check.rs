@@ -74,7 +74,9 @@ pub fn plan_keeps_serving(facts: &Facts, plan: &Plan<Wanted>) -> Result<(), Stri
 
 impl World {
     /// What holds after each event.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&mut self) -> Result<(), String> {
+        let is_new = self.checked != self.api.replicas.last;
+        self.checked = self.api.replicas.last;
         for machine in &self.machines {
             for card in &machine.cards {
                 let promised: u64 = self
@@ -83,7 +85,7 @@ impl World {
                     .objects
                     .values()
                     .filter(|replica| {
-                        replica.spec.node_name == machine.name && replica.spec.device == card.name
+                        is_new && replica.spec.node_name == machine.name && replica.spec.device == card.name
                     })
                     .map(|replica| bytes(&replica.spec.memory))
                     .sum();

@@ -147,7 +147,7 @@ impl World {
     /// Asks the next replica, if there is one to ask.
     fn try_once_more(&mut self, id: u64) {
         let now = self.clock.instant(self.now);
-        let random = self.random.next();
+        let random = self.random.number();
         let Some(request) = self.requests.get_mut(&id) else {
             return;
         };

@@ -180,6 +180,7 @@ impl World {
             return;
         };
         let ledger = agent.ledger.clone();
+        let key = Key::cluster(&self.machines[node].name);
         if ledger != *states {
             return;
         }
@@ -201,15 +202,11 @@ impl World {
             Some(before) if at_rest(before) => agent.watchful.saturating_sub(1),
             _ => 5,
         };
-        let asked = agent
-            .nodes
-            .objects
-            .get(&Key::cluster(&self.machines[node].name))
-            .is_some_and(|object| {
-                ledger
-                    .iter()
-                    .any(|(name, state)| *state == Lending::Serving && object.spec.lend.contains(name))
-            });
+        let asked = agent.nodes.objects.get(&key).is_some_and(|object| {
+            ledger
+                .iter()
+                .any(|(name, state)| *state == Lending::Serving && object.spec.lend.contains(name))
+        });
         let wait = if asked || ledger.values().any(|state| state.moving()) {
             ROUNDS[1]
         } else if ledger.values().any(|state| !state.tainted()) {

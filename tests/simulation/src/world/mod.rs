@@ -182,6 +182,8 @@ pub struct World {
     pub violation: Option<String>,
     /// Events so far.
     pub events: u64,
+    /// The last change of a replica that was checked.
+    pub checked: u64,
     queue: BinaryHeap<Reverse<Entry>>,
     pending: BTreeSet<(Who, Watched)>,
     /// What stopped operators have in hand.
@@ -261,6 +263,7 @@ impl World {
             trace: Trace::new(keeps_lines),
             violation: None,
             events: 0,
+            checked: 0,
             queue: BinaryHeap::new(),
             pending: BTreeSet::new(),
             parked: Vec::new(),

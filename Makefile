@@ -42,7 +42,7 @@ test: test-rust test-python ## install what the tests need and run all of them
 test-rust: setup-test ## unit and property tests of every crate
 	cargo test --release --locked --workspace
 
-sim: setup-test ## live through one simulated history and print it (SEED=7)
+sim: ## live through one simulated history and print it (SEED=7)
 	cargo run --release --locked --quiet --bin afterglow-simulation -- $(SEED)
 
 test-python: setup-test build $(MODEL) ## stories with real clients, models and the packaged provider

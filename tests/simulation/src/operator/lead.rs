@@ -130,6 +130,8 @@ impl World {
         term.begun = true;
         self.judge(who);
         self.ask_all(who);
+        // What was asked for while the stores were filled waits already.
+        self.operator_soon(who, Duration::ZERO, Step::Work);
         self.operator_soon(who, super::sweep::SWEEP, Step::Sweep);
     }
 

@@ -86,9 +86,10 @@ impl World {
         let operator = &mut self.operators[who];
         operator.life += 1;
         operator.runs = true;
-        operator.is_stopped = false;
         operator.term = None;
         operator.seen = None;
+        // What it had in hand when it was stopped is void: it is another process.
+        self.continue_operator(who);
         self.operator_soon(who, Duration::from_millis(300), Step::Campaign);
         crate::note!(self, "operator-{who} starts");
     }

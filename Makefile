@@ -10,9 +10,12 @@ DEVICE ?= auto
 MODEL := examples/quickstart/models/all-minilm-l6-v2/1/model.onnx
 PACKAGE := examples/quickstart/all-minilm-l6-v2.tar
 
+# The history that `make sim` replays
+SEED ?= 0
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run build model test test-rust test-python wheel operators bench gates generate programs images manifests chart \
+.PHONY: help run build model test test-rust test-python wheel sim operators bench gates generate programs images manifests chart \
 	cluster cluster-down e2e soak check fmt lint tidy deny clean
 
 help: ## list the commands
@@ -38,6 +41,9 @@ test: test-rust test-python ## install what the tests need and run all of them
 
 test-rust: setup-test ## unit and property tests of every crate
 	cargo test --release --locked --workspace
+
+sim: ## live through one simulated history and print it (SEED=7)
+	cargo run --release --locked --quiet --bin afterglow-simulation -- $(SEED)
 
 test-python: setup-test build $(MODEL) ## stories with real clients, models and the packaged provider
 	$(PYTHON) -m pytest tests --ignore tests/chart

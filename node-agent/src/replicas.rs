@@ -76,16 +76,17 @@ async fn follow(client: Client, node: &str, cluster: &str, desired: watch::Sende
 }
 
 /// What the watch has told.
-#[derive(Default)]
-struct Table {
-    known: BTreeMap<Key, ModelReplica>,
+#[derive(Debug, Default)]
+pub struct Table {
+    /// By namespace and name.
+    pub known: BTreeMap<Key, ModelReplica>,
     /// A new list on its way.
     fresh: BTreeMap<Key, ModelReplica>,
 }
 
 impl Table {
     /// Takes an event; answers whether the table may have changed.
-    fn take(&mut self, event: watcher::Event<ModelReplica>) -> bool {
+    pub fn take(&mut self, event: watcher::Event<ModelReplica>) -> bool {
         match event {
             watcher::Event::Init => self.fresh.clear(),
             watcher::Event::InitApply(replica) => {
@@ -112,7 +113,37 @@ struct Writer {
     client: Client,
     recorder: Recorder,
     /// What was written over which version: the watch shows it a little later.
-    written: BTreeMap<Key, (Option<String>, ModelReplicaStatus)>,
+    written: BTreeMap<Key, Written>,
+}
+
+/// The resourceVersion over which a status was written, and the status.
+pub type Written = (Option<String>, ModelReplicaStatus);
+
+/// What is to be written about a replica.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Due {
+    /// The API server has it all, or is about to show it.
+    Nothing,
+    /// This patch: the finalizer goes.
+    Release(Value),
+    /// This status, to be remembered as written.
+    Status(Written),
+}
+
+/// What is to be written about `replica` for what is `reported` of it, after what was `written` last.
+pub fn due(replica: &ModelReplica, reported: &Reported, written: Option<&Written>) -> Due {
+    // Another object of the same name is not meant.
+    if reported.uid != replica.metadata.uid {
+        return Due::Nothing;
+    }
+    if reported.engine_released {
+        return without_finalizer(replica).map_or(Due::Nothing, Due::Release);
+    }
+    let known = (replica.metadata.resource_version.clone(), reported.status.clone());
+    if replica.status.as_ref() == Some(&reported.status) || written == Some(&known) {
+        return Due::Nothing;
+    }
+    Due::Status(known)
 }
 
 impl Writer {
@@ -165,13 +196,12 @@ impl Writer {
     async fn write(&mut self, replica: &ModelReplica, reported: &Reported) -> Result<(), ApiError> {
         let (namespace, name) = key(replica);
         let api: Api<ModelReplica> = Api::namespaced(self.client.clone(), &namespace);
-        if reported.uid != replica.metadata.uid {
-            return Ok(());
-        }
-        if reported.engine_released {
-            let Some(patch) = without_finalizer(replica) else {
-                return Ok(());
-            };
+        let due = due(
+            replica,
+            reported,
+            self.written.get(&(namespace.clone(), name.clone())),
+        );
+        if let Due::Release(patch) = due {
             let what = format!("remove the finalizer of ModelReplica {namespace}/{name}");
             // Already gone is what was wanted; a conflict means that the watch has news for us.
             return match find(
@@ -185,13 +215,9 @@ impl Writer {
                 Ok(_) => Ok(()),
             };
         }
-        let version = replica.metadata.resource_version.clone();
-        let known = (version, reported.status.clone());
-        if replica.status.as_ref() == Some(&reported.status)
-            || self.written.get(&(namespace.clone(), name.clone())) == Some(&known)
-        {
+        let Due::Status(known) = due else {
             return Ok(());
-        }
+        };
         let patch = json!({
             "apiVersion": ModelReplica::api_version(&()),
             "kind": ModelReplica::kind(&()),

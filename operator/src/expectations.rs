@@ -17,19 +17,24 @@ const LONGEST: Duration = Duration::from_secs(40);
 
 /// The memory; shared by all reconciles.
 #[derive(Debug, Default)]
-pub(crate) struct Expectations(Mutex<HashMap<Key, (ModelReplica, Instant)>>);
+pub struct Expectations(Mutex<HashMap<Key, (ModelReplica, Instant)>>);
 
 impl Expectations {
     /// From now on these are there, as far as plans are concerned.
     pub(crate) fn expect(&self, replicas: &[ModelReplica]) {
+        self.expect_at(replicas, Instant::now());
+    }
+
+    /// [`Expectations::expect`] at a given time.
+    pub fn expect_at(&self, replicas: &[ModelReplica], now: Instant) {
         let mut expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for replica in replicas {
-            expected.insert(Key::of(replica), (replica.clone(), Instant::now()));
+            expected.insert(Key::of(replica), (replica.clone(), now));
         }
     }
 
     /// It could not be made.
-    pub(crate) fn forget(&self, replica: &ModelReplica) {
+    pub fn forget(&self, replica: &ModelReplica) {
         let mut expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         expected.remove(&Key::of(replica));
     }
@@ -39,7 +44,8 @@ impl Expectations {
         self.complete_at(seen, Instant::now());
     }
 
-    fn complete_at(&self, seen: &mut Vec<ModelReplica>, now: Instant) {
+    /// [`Expectations::complete`] at a given time.
+    pub fn complete_at(&self, seen: &mut Vec<ModelReplica>, now: Instant) {
         let mut expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if expected.is_empty() {
             return;

@@ -21,10 +21,11 @@ use crate::serve::Readiness;
 
 const NAME: &str = "afterglow-operator";
 /// After how long without a renewal another may take over.
-const LEASE: Duration = Duration::from_secs(15);
-const RENEW: Duration = Duration::from_secs(5);
+pub const LEASE: Duration = Duration::from_secs(15);
+/// How often it is renewed.
+pub const RENEW: Duration = Duration::from_secs(5);
 /// A leader that could not renew for this long stops, well before another starts.
-const GIVE_UP: Duration = Duration::from_secs(10);
+pub const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// The candidate that this process is.
 pub(crate) struct Candidate {
@@ -118,19 +119,7 @@ impl Candidate {
             return Ok(true);
         };
         let spec = lease.spec.clone().unwrap_or_default();
-        let free = spec
-            .holder_identity
-            .as_deref()
-            .is_none_or(|holder| holder.is_empty() || holder == self.identity);
-        // By this process' own clock: the holder's may be off.
-        let unchanged_since = match seen {
-            Some((before, since)) if *before == spec => *since,
-            _ => {
-                *seen = Some((spec.clone(), Instant::now()));
-                Instant::now()
-            }
-        };
-        if !free && unchanged_since.elapsed() < LEASE {
+        if !may_take(&spec, &self.identity, seen, Instant::now()) {
             return Ok(false);
         }
         lease.spec = Some(self.spec(Some(&spec)));
@@ -211,19 +200,47 @@ impl Candidate {
     }
 
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
-        let now = MicroTime(Timestamp::now());
-        let mine = before.filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity));
-        let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or_default();
-        LeaseSpec {
-            holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: Some(LEASE.as_secs() as i32),
-            acquire_time: mine.map_or_else(|| Some(now.clone()), |spec| spec.acquire_time.clone()),
-            renew_time: Some(now),
-            lease_transitions: Some(match (before, mine) {
-                (Some(_), None) => transitions.saturating_add(1),
-                _ => transitions,
-            }),
-            ..LeaseSpec::default()
+        spec(&self.identity, before, Timestamp::now())
+    }
+}
+
+/// Whether `identity` may take a lease that says `spec`: it is free, or has not changed for [`LEASE`] since `seen`, which the caller
+/// keeps from one look to the next.
+pub fn may_take(
+    spec: &LeaseSpec,
+    identity: &str,
+    seen: &mut Option<(LeaseSpec, Instant)>,
+    now: Instant,
+) -> bool {
+    let free = spec
+        .holder_identity
+        .as_deref()
+        .is_none_or(|holder| holder.is_empty() || holder == identity);
+    // By this process' own clock: the holder's may be off.
+    let unchanged_since = match seen {
+        Some((before, since)) if *before == *spec => *since,
+        _ => {
+            *seen = Some((spec.clone(), now));
+            now
         }
+    };
+    free || now.duration_since(unchanged_since) >= LEASE
+}
+
+/// The lease as `identity` writes it, over what it says.
+pub fn spec(identity: &str, before: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {
+    let now = MicroTime(now);
+    let mine = before.filter(|spec| spec.holder_identity.as_deref() == Some(identity));
+    let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or_default();
+    LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: Some(LEASE.as_secs() as i32),
+        acquire_time: mine.map_or_else(|| Some(now.clone()), |spec| spec.acquire_time.clone()),
+        renew_time: Some(now),
+        lease_transitions: Some(match (before, mine) {
+            (Some(_), None) => transitions.saturating_add(1),
+            _ => transitions,
+        }),
+        ..LeaseSpec::default()
     }
 }

@@ -24,6 +24,7 @@ mod quantity;
 mod queue;
 mod serve;
 mod sight;
+pub mod steps;
 mod sweep;
 mod watch;
 

@@ -26,11 +26,11 @@ pub(crate) struct Liveness(watch::Receiver<Arc<Judgement>>);
 
 /// Who is alive, as of the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Judgement {
+pub struct Judgement {
     /// Nodes whose agent renews its lease.
-    pub(crate) alive: BTreeSet<String>,
+    pub alive: BTreeSet<String>,
     /// Nodes whose agent did not for 30 s, or that have had no lease for as long.
-    pub(crate) dead: BTreeSet<String>,
+    pub dead: BTreeSet<String>,
 }
 
 impl Liveness {
@@ -94,10 +94,11 @@ impl Liveness {
 
 /// Remembers when it saw which renewal.
 #[derive(Debug, Default)]
-struct Observer(HashMap<String, (Option<MicroTime>, Instant)>);
+pub struct Observer(HashMap<String, (Option<MicroTime>, Instant)>);
 
 impl Observer {
-    fn judge(
+    /// Judges every node that has a lease or is among `nodes`; `leases` are the times that stand in them, whatever they are.
+    pub fn judge(
         &mut self,
         leases: &HashMap<String, Option<MicroTime>>,
         nodes: &BTreeSet<String>,

@@ -11,11 +11,11 @@ const LONGEST: Duration = Duration::from_mins(5);
 
 /// Failures in a row, by object.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(Mutex<HashMap<Key, u32>>);
+pub struct Pace(Mutex<HashMap<Key, u32>>);
 
 impl Pace {
     /// It failed once more: how long to wait. The API server's own wish counts where it is longer.
-    pub(crate) fn failed(&self, key: Key, asked: Option<Duration>) -> Duration {
+    pub fn failed(&self, key: Key, asked: Option<Duration>) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let count = failures.entry(key).or_default();
         let wait = FIRST.saturating_mul(1 << (*count).min(16)).min(LONGEST);
@@ -24,7 +24,7 @@ impl Pace {
     }
 
     /// It worked: the next failure is the first again.
-    pub(crate) fn worked(&self, key: &Key) {
+    pub fn worked(&self, key: &Key) {
         self.0
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -13,16 +13,16 @@ use tokio::sync::Notify;
 
 /// An object's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Key {
+pub struct Key {
     /// `None` where the kind has none.
-    pub(crate) namespace: Option<String>,
+    pub namespace: Option<String>,
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
 }
 
 impl Key {
     /// Of an object.
-    pub(crate) fn of<K: Resource>(object: &K) -> Self {
+    pub fn of<K: Resource>(object: &K) -> Self {
         Self {
             namespace: object.meta().namespace.clone(),
             name: object.meta().name.clone().unwrap_or_default(),
@@ -30,7 +30,7 @@ impl Key {
     }
 
     /// Of a cluster-scoped object.
-    pub(crate) fn cluster(name: impl Into<String>) -> Self {
+    pub fn cluster(name: impl Into<String>) -> Self {
         Self {
             namespace: None,
             name: name.into(),
@@ -38,7 +38,7 @@ impl Key {
     }
 
     /// Of an object in a namespace.
-    pub(crate) fn within(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn within(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             namespace: Some(namespace.into()),
             name: name.into(),

@@ -2,6 +2,7 @@
 //!
 //! By itself, and not a part of a deployment's reconcile: the deployment may be gone already.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use kube::{Api, ResourceExt as _};
 use tokio::sync::Notify;
 
 use crate::call::{self, call_opt};
+use crate::liveness::Judgement;
 use crate::operator::Context;
 
 /// Looks when something has changed, and from time to time anyway.
@@ -33,10 +35,9 @@ pub(crate) async fn run(context: Arc<Context>, changed: Arc<Notify>) {
     }
 }
 
-/// Being deleted, held by the agent's finalizer, and no agent to remove it.
 fn abandoned(context: &Context) -> Vec<ModelReplica> {
     let judgement = context.liveness.now();
-    let nodes: std::collections::BTreeSet<String> = context
+    let nodes: BTreeSet<String> = context
         .world
         .gpu_nodes
         .state()
@@ -49,18 +50,20 @@ fn abandoned(context: &Context) -> Vec<ModelReplica> {
         .state()
         .iter()
         .filter_map(|replica| replica.0.as_ref().ok())
-        .filter(|replica| {
-            let node = &replica.spec.node_name;
-            replica.metadata.deletion_timestamp.is_some()
-                && replica
-                    .finalizers()
-                    .iter()
-                    .any(|name| name == labels::REPLICA_FINALIZER)
-                && (judgement.dead.contains(node)
-                    || (!nodes.contains(node) && !judgement.alive.contains(node)))
-        })
+        .filter(|replica| is_abandoned(replica, &nodes, &judgement))
         .cloned()
         .collect()
+}
+
+/// Being deleted, held by the agent's finalizer, and no agent to remove it. `nodes` are those that have a `GpuNode`.
+pub fn is_abandoned(replica: &ModelReplica, nodes: &BTreeSet<String>, judgement: &Judgement) -> bool {
+    let node = &replica.spec.node_name;
+    replica.metadata.deletion_timestamp.is_some()
+        && replica
+            .finalizers()
+            .iter()
+            .any(|name| name == labels::REPLICA_FINALIZER)
+        && (judgement.dead.contains(node) || (!nodes.contains(node) && !judgement.alive.contains(node)))
 }
 
 async fn release(context: &Context, replica: &ModelReplica) -> Result<(), call::Error> {

@@ -26,7 +26,8 @@ pub enum Retry {
 }
 
 impl Failure {
-    pub(crate) fn new(reason: &'static str, retry: Retry, message: impl Into<String>) -> Self {
+    /// A failure with its condition's reason.
+    pub fn new(reason: &'static str, retry: Retry, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),

@@ -7,12 +7,12 @@
 mod engine;
 mod loads;
 mod package;
-mod phase;
+pub mod phase;
 mod probe;
 mod resident;
-mod status;
+pub mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl Host {
         let mut tidy = tokio::time::interval(TIDY);
         loop {
             let wanted = desired.borrow_and_update().clone();
-            self.reconcile(wanted);
+            self.reconcile(&wanted);
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = desired.changed() => if changed.is_err() {
@@ -182,33 +182,25 @@ impl Host {
         }
     }
 
-    fn reconcile(&mut self, desired: Vec<ModelReplica>) {
-        let desired: BTreeMap<Key, ModelReplica> = desired
-            .into_iter()
-            .map(|replica| (key(&replica), replica))
-            .collect();
-        for (key, held) in &self.residents {
-            let wanted = desired.get(key).is_some_and(|replica| {
-                replica.metadata.uid == held.uid && replica.metadata.deletion_timestamp.is_none()
-            });
-            if !wanted {
+    fn reconcile(&mut self, desired: &[ModelReplica]) {
+        let held = self.residents.iter().map(|(key, held)| (key, held.uid.as_ref()));
+        let changes = changes(held, &desired);
+        for key in &changes.cancel {
+            if let Some(held) = self.residents.get(key) {
                 held.deleted.cancel();
             }
         }
+        let known: BTreeSet<Key> = desired.iter().map(key).collect();
         self.shared.statuses.send_if_modified(|statuses| {
             let before = statuses.len();
-            statuses.retain(|key, _| desired.contains_key(key) || self.residents.contains_key(key));
+            statuses.retain(|key, _| known.contains(key) || self.residents.contains_key(key));
             statuses.len() != before
         });
-        for (key, replica) in desired {
-            if self.residents.contains_key(&key) {
-                continue;
-            }
-            if replica.metadata.deletion_timestamp.is_some() {
-                self.release(key, &replica);
-            } else {
-                self.begin(key, replica);
-            }
+        for replica in changes.release {
+            self.release(key(&replica), &replica);
+        }
+        for replica in changes.begin {
+            self.begin(key(&replica), replica);
         }
     }
 
@@ -243,6 +235,47 @@ impl Host {
             key
         });
     }
+}
+
+/// What a new list of wishes changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changes {
+    /// Not wanted any more, or by another object of that name: drained and let go. Its successor waits until it is gone.
+    pub cancel: Vec<Key>,
+    /// To go, and nothing of it is here: its engines ended with the agent before.
+    pub release: Vec<ModelReplica>,
+    /// New here.
+    pub begin: Vec<ModelReplica>,
+}
+
+/// What `desired` changes for the replicas that are `held`, each with its uid.
+pub fn changes<'a>(
+    held: impl Iterator<Item = (&'a Key, Option<&'a String>)>,
+    desired: &[ModelReplica],
+) -> Changes {
+    let held: BTreeMap<&Key, Option<&String>> = held.collect();
+    let desired: BTreeMap<Key, &ModelReplica> =
+        desired.iter().map(|replica| (key(replica), replica)).collect();
+    let mut changes = Changes::default();
+    for (key, uid) in &held {
+        let wanted = desired.get(*key).is_some_and(|replica| {
+            replica.metadata.uid.as_ref() == *uid && replica.metadata.deletion_timestamp.is_none()
+        });
+        if !wanted {
+            changes.cancel.push((*key).clone());
+        }
+    }
+    for (key, replica) in desired {
+        if held.contains_key(&key) {
+            continue;
+        }
+        if replica.metadata.deletion_timestamp.is_some() {
+            changes.release.push(replica.clone());
+        } else {
+            changes.begin.push(replica.clone());
+        }
+    }
+    changes
 }
 
 /// Namespace and name of a replica.

@@ -13,7 +13,7 @@ const SLOWLY: Duration = Duration::from_mins(1);
 
 /// What a replica is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Phase {
+pub enum Phase {
     /// The model is brought here.
     #[default]
     Fetching,
@@ -31,7 +31,7 @@ pub(super) enum Phase {
 
 /// How it went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// The phase's work is done.
     Done,
     /// It failed.
@@ -44,16 +44,19 @@ pub(super) enum Event {
 
 /// Where a replica stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct State {
-    pub(super) phase: Phase,
+pub struct State {
+    /// What it does.
+    pub phase: Phase,
     /// What went wrong last, until it has gone right.
-    pub(super) failure: Option<Failure>,
+    pub failure: Option<Failure>,
     /// How often in a row.
     failures: u32,
 }
 
 impl State {
-    pub(super) fn step(self, event: Event) -> Self {
+    /// What it does after that.
+    #[must_use]
+    pub fn step(self, event: Event) -> Self {
         use Phase::{Draining, Fetching, Loading, Probing, Ready, Released};
         let at = |phase| Self {
             phase,
@@ -87,7 +90,7 @@ impl State {
     }
 
     /// How long to wait before the phase's work; `None`: for ever, the same would come of it.
-    pub(super) fn pause(&self) -> Option<Duration> {
+    pub fn pause(&self) -> Option<Duration> {
         let Some(failure) = self.failure.as_ref().filter(|_| self.failures > 0) else {
             return Some(Duration::ZERO);
         };
@@ -99,7 +102,8 @@ impl State {
     }
 }
 
-pub(super) fn engine_failed(why: &str) -> Failure {
+/// The failure of an engine, and why; the model is loaded again.
+pub fn engine_failed(why: &str) -> Failure {
     Failure::new(
         "EngineFailed",
         Retry::Soon,

@@ -9,30 +9,37 @@ use super::phase::{Phase, State};
 use crate::fetch::Progress;
 
 /// Everything that a status is made from.
-pub(super) struct View<'a> {
-    pub(super) replica: &'a ModelReplica,
-    pub(super) state: &'a State,
+pub struct View<'a> {
+    /// The wish.
+    pub replica: &'a ModelReplica,
+    /// Where it stands.
+    pub state: &'a State,
     /// The device as it is now; `None`: there is no such device here.
-    pub(super) device: Option<&'a Device>,
+    pub device: Option<&'a Device>,
     /// Whether the devices were looked for already.
-    pub(super) looked: bool,
-    pub(super) endpoint: Option<&'a Endpoint>,
-    pub(super) progress: Option<Progress>,
-    pub(super) profile: Option<&'a Profile>,
+    pub looked: bool,
+    /// Where its engine answers, once it has one.
+    pub endpoint: Option<&'a Endpoint>,
+    /// How far its fetch is.
+    pub progress: Option<Progress>,
+    /// What its probe measured.
+    pub profile: Option<&'a Profile>,
 }
 
 /// What keeps a device from serving.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trouble {
-    pub(super) reason: &'static str,
-    pub(super) message: String,
+pub struct Trouble {
+    /// The condition's reason.
+    pub reason: &'static str,
+    /// What, where, and what to do.
+    pub message: String,
     /// It computes wrong: what serves on it already must not go on.
-    pub(super) grave: bool,
+    pub grave: bool,
 }
 
 /// What keeps `device` (called `name`) from serving. Before anybody has looked for devices, none is missing: an agent that
 /// starts anew must not have its replicas moved away.
-pub(super) fn trouble(name: &str, device: Option<&Device>, looked: bool) -> Option<Trouble> {
+pub fn trouble(name: &str, device: Option<&Device>, looked: bool) -> Option<Trouble> {
     match device {
         None if !looked => Some(Trouble {
             reason: "Loading",
@@ -65,7 +72,7 @@ pub(super) fn trouble(name: &str, device: Option<&Device>, looked: bool) -> Opti
 }
 
 /// The status, with times of changes taken over from `old`.
-pub(super) fn status(view: &View<'_>, old: &ModelReplicaStatus, now: Time) -> ModelReplicaStatus {
+pub fn status(view: &View<'_>, old: &ModelReplicaStatus, now: Time) -> ModelReplicaStatus {
     let generation = view.replica.metadata.generation;
     let phase = view.state.phase;
     let spec = &view.replica.spec;

@@ -6,7 +6,7 @@
 mod labels;
 mod publish;
 mod slice;
-mod status;
+pub mod status;
 
 use std::collections::BTreeMap;
 use std::pin::pin;

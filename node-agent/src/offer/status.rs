@@ -11,21 +11,21 @@ use crate::lend::State;
 
 /// What is to be said of a node.
 #[derive(Debug)]
-pub(super) struct Facts<'a> {
+pub struct Facts<'a> {
     /// Its devices, with what lending makes of them.
-    pub(super) devices: &'a [Device],
+    pub devices: &'a [Device],
     /// To whom they belong; a device that is not in here belongs to models.
-    pub(super) lending: &'a BTreeMap<String, State>,
+    pub lending: &'a BTreeMap<String, State>,
     /// What is wrong without keeping a device from serving.
-    pub(super) warnings: &'a [String],
+    pub warnings: &'a [String],
     /// Where the load stream is.
-    pub(super) address: &'a str,
+    pub address: &'a str,
     /// The generation of the `GpuNode` that this is an answer to.
-    pub(super) generation: Option<i64>,
+    pub generation: Option<i64>,
 }
 
 /// The status. `old` keeps the times of conditions that have not changed.
-pub(super) fn status(facts: &Facts<'_>, old: Option<&GpuNodeStatus>, now: Time) -> GpuNodeStatus {
+pub fn status(facts: &Facts<'_>, old: Option<&GpuNodeStatus>, now: Time) -> GpuNodeStatus {
     let offered = facts.devices.iter().filter(|device| device.offered).count();
     let conditions = [ready(facts, offered), degraded(facts)];
     GpuNodeStatus {

@@ -1,7 +1,5 @@
 //! Carries a plan out. What the API server refuses is told in the status and tried again.
 
-use std::marker::PhantomData;
-
 use afterglow_crds::{ModelReplica, labels};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::events::EventType;
@@ -19,17 +17,7 @@ pub(crate) async fn apply(
     facts: &Facts,
     plan: Plan<Wanted>,
 ) -> (Plan<Applied>, Option<call::Error>) {
-    let Plan {
-        revision,
-        refusal,
-        target,
-        create,
-        because,
-        delete,
-        unplaced,
-        mut errors,
-        stage: _,
-    } = plan;
+    let mut errors = plan.errors.clone();
     let namespace = facts.deployment.namespace().unwrap_or_default();
     let api: Api<ModelReplica> = Api::namespaced(context.client.clone(), &namespace);
     let mut first = None;
@@ -42,12 +30,12 @@ pub(crate) async fn apply(
     };
 
     // Deletions first: the room that they make is what the next turn's replicas need.
-    for replica in &delete {
+    for replica in &plan.delete {
         if let Err(error) = remove(context, &api, replica).await {
             fail(error);
             continue;
         }
-        let why = if replica.spec.revision == revision.number {
+        let why = if replica.spec.revision == plan.revision.number {
             "it is not needed any more"
         } else {
             "a newer revision replaces it"
@@ -65,8 +53,8 @@ pub(crate) async fn apply(
     }
     let mut made = Vec::new();
     let mut made_because = Vec::new();
-    for (replica, because) in create.into_iter().zip(because) {
-        match make(context, &api, &replica).await {
+    for (replica, because) in plan.create.iter().zip(&plan.because) {
+        match make(context, &api, replica).await {
             Ok(answer) => {
                 context.expectations.expect(std::slice::from_ref(&answer));
                 let note = format!(
@@ -80,29 +68,18 @@ pub(crate) async fn apply(
                     .tell(&facts.deployment, EventType::Normal, "Placed", "Place", note)
                     .await;
                 made.push(answer);
-                made_because.push(because);
+                made_because.push(because.clone());
             }
             Err(error) => {
                 // Without an answer it may have been made: then the watch shows it.
                 if error.code().is_some() {
-                    context.expectations.forget(&replica);
+                    context.expectations.forget(replica);
                 }
                 fail(error);
             }
         }
     }
-    let applied = Plan {
-        revision,
-        refusal,
-        target,
-        create: made,
-        because: made_because,
-        delete,
-        unplaced,
-        errors,
-        stage: PhantomData,
-    };
-    (applied, first)
+    (plan.applied(made, made_because, errors), first)
 }
 
 /// A plain create, not an apply: it must not lay hands on an object that holds the name already.

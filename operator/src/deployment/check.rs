@@ -7,18 +7,18 @@ use super::gather::Facts;
 
 /// Why nothing is placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// For programs.
-    pub(crate) reason: &'static str,
+    pub reason: &'static str,
     /// For people.
-    pub(crate) message: String,
+    pub message: String,
     /// Whether replicas that exist go too; else they go on serving.
-    pub(crate) removes: bool,
+    pub removes: bool,
 }
 
 /// `Ok`: replicas may be placed.
 #[tracing::instrument(level = "debug", skip_all)]
-pub(crate) fn check(facts: &Facts) -> Result<(), Refusal> {
+pub fn check(facts: &Facts) -> Result<(), Refusal> {
     let deployment = &facts.deployment;
     let namespace = deployment.namespace().unwrap_or_default();
     let cluster_name = &deployment.spec.cluster;

@@ -1,7 +1,6 @@
 //! A deployment, its nodes and its replicas, for tests.
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use afterglow_crds::{GpuNode, ModelReplica, labels};
@@ -131,17 +130,8 @@ pub(super) fn with(mut facts: Facts, replicas: Vec<ModelReplica>) -> Facts {
 
 /// As if the API server had done all of it.
 pub(super) fn done(plan: Plan<Wanted>) -> Plan<Applied> {
-    Plan {
-        revision: plan.revision,
-        refusal: plan.refusal,
-        target: plan.target,
-        create: plan.create,
-        because: plan.because,
-        delete: plan.delete,
-        unplaced: plan.unplaced,
-        errors: plan.errors,
-        stage: PhantomData,
-    }
+    let (made, because, errors) = (plan.create.clone(), plan.because.clone(), plan.errors.clone());
+    plan.applied(made, because, errors)
 }
 
 pub(super) fn turn(facts: &Facts) -> Plan<Wanted> {

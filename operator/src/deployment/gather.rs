@@ -1,5 +1,7 @@
-//! What is known when a deployment has its turn. Reads the stores, calls nobody.
+//! What is known when a deployment has its turn. [`gather`] reads the stores, [`facts`] picks from what they hold; neither calls
+//! anybody.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,49 +15,66 @@ use crate::operator::Context;
 
 /// Plain data: everything that the decisions look at.
 #[derive(Debug, Clone)]
-pub(crate) struct Facts {
+pub struct Facts {
     /// The deployment.
-    pub(crate) deployment: ModelDeployment,
+    pub deployment: ModelDeployment,
     /// Its cluster, unless that is not there or being deleted.
-    pub(crate) cluster: Option<InferenceCluster>,
+    pub cluster: Option<InferenceCluster>,
     /// Labels of its namespace.
-    pub(crate) namespace_labels: BTreeMap<String, String>,
+    pub namespace_labels: BTreeMap<String, String>,
     /// Other deployments of its namespace and cluster that want the same model name.
-    pub(crate) rivals: Vec<Rival>,
+    pub rivals: Vec<Rival>,
     /// Its replicas, also those that are being deleted.
-    pub(crate) own: Vec<ModelReplica>,
+    pub own: Vec<ModelReplica>,
     /// Every replica of the cluster, its own included.
-    pub(crate) all: Vec<ModelReplica>,
+    pub all: Vec<ModelReplica>,
     /// Every replica name that is taken in the namespace.
-    pub(crate) taken_names: BTreeSet<String>,
+    pub taken_names: BTreeSet<String>,
     /// The cluster's nodes.
-    pub(crate) gpu_nodes: Vec<GpuNode>,
+    pub gpu_nodes: Vec<GpuNode>,
     /// Kubernetes' nodes.
-    pub(crate) nodes: BTreeMap<String, Machine>,
+    pub nodes: BTreeMap<String, Machine>,
     /// Whose agent is alive.
-    pub(crate) judgement: Arc<Judgement>,
+    pub judgement: Arc<Judgement>,
 }
 
 /// Another deployment that wants the same model name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rival {
+pub struct Rival {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// When it was made.
-    pub(crate) created: Option<Time>,
+    pub created: Option<Time>,
     /// Its uid.
-    pub(crate) uid: Option<String>,
+    pub uid: Option<String>,
 }
 
 /// A Kubernetes node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// Its labels.
-    pub(crate) labels: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// Whether it is cordoned.
-    pub(crate) unschedulable: bool,
+    pub unschedulable: bool,
     /// Whether it is being deleted.
-    pub(crate) leaving: bool,
+    pub leaving: bool,
+}
+
+/// What the stores hold, as far as a deployment's turn looks at it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The deployment's cluster, if there is one of that name.
+    pub cluster: Option<InferenceCluster>,
+    /// Labels of the deployment's namespace.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// Every replica, those included that were made and that no watch has shown yet.
+    pub replicas: Vec<ModelReplica>,
+    /// Every node that has an agent.
+    pub gpu_nodes: Vec<GpuNode>,
+    /// Kubernetes' nodes.
+    pub nodes: BTreeMap<String, Machine>,
+    /// Whose agent is alive.
+    pub judgement: Arc<Judgement>,
 }
 
 /// Reads the stores.
@@ -63,37 +82,20 @@ pub(crate) struct Machine {
 pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
     let world = &context.world;
     let namespace = deployment.namespace().unwrap_or_default();
-    let cluster_name = &deployment.spec.cluster;
     let cluster = world
         .clusters
-        .get(&ObjectRef::new(cluster_name))
-        .and_then(|cluster| cluster.0.as_ref().ok().cloned())
-        .filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
+        .get(&ObjectRef::new(&deployment.spec.cluster))
+        .and_then(|cluster| cluster.0.as_ref().ok().cloned());
     let namespace_labels = world
         .namespaces
         .get(&ObjectRef::new(&namespace))
         .map(|namespace| namespace.labels().clone())
         .unwrap_or_default();
-
-    let name = crate::deployment::model_name(deployment);
-    let rivals = world
-        .deployments
-        .state()
+    let deployments = world.deployments.state();
+    let deployments: Vec<&ModelDeployment> = deployments
         .iter()
         .filter_map(|other| other.0.as_ref().ok())
-        .filter(|other| {
-            other.namespace() == deployment.namespace()
-                && other.spec.cluster == *cluster_name
-                && other.metadata.uid != deployment.metadata.uid
-                && crate::deployment::model_name(other) == name
-        })
-        .map(|other| Rival {
-            name: other.name_any(),
-            created: other.metadata.creation_timestamp.clone(),
-            uid: other.metadata.uid.clone(),
-        })
         .collect();
-
     let mut replicas: Vec<ModelReplica> = world
         .replicas
         .state()
@@ -101,31 +103,12 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         .filter_map(|replica| replica.0.as_ref().ok().cloned())
         .collect();
     context.expectations.complete(&mut replicas);
-    // The order of a store is not the same twice.
-    replicas.sort_by_key(|replica| (replica.namespace(), replica.name_any()));
-    let taken_names = replicas
-        .iter()
-        .filter(|replica| replica.namespace().as_deref() == Some(&namespace))
-        .map(ResourceExt::name_any)
-        .collect();
-    let own = replicas
-        .iter()
-        .filter(|replica| is_owned(replica, deployment))
-        .cloned()
-        .collect();
-    let all = replicas
-        .into_iter()
-        .filter(|replica| replica.spec.cluster == *cluster_name)
-        .collect();
-
-    let mut gpu_nodes: Vec<GpuNode> = world
+    let gpu_nodes = world
         .gpu_nodes
         .state()
         .iter()
         .filter_map(|node| node.0.as_ref().ok().cloned())
-        .filter(|node| node.spec.cluster == *cluster_name)
         .collect();
-    gpu_nodes.sort_by_key(ResourceExt::name_any);
     let nodes = world
         .nodes
         .state()
@@ -144,10 +127,73 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
             (node.name_any(), machine)
         })
         .collect();
+    let seen = Seen {
+        cluster,
+        namespace_labels,
+        replicas,
+        gpu_nodes,
+        nodes,
+        judgement: context.liveness.now(),
+    };
+    facts(deployment, &deployments, seen)
+}
+
+/// What of all that was seen a deployment's turn is about. In an order of its own: that of a store is not the same twice.
+pub fn facts(
+    deployment: &ModelDeployment,
+    deployments: &[impl Borrow<ModelDeployment>],
+    seen: Seen,
+) -> Facts {
+    let Seen {
+        cluster,
+        namespace_labels,
+        mut replicas,
+        mut gpu_nodes,
+        nodes,
+        judgement,
+    } = seen;
+    let namespace = deployment.namespace().unwrap_or_default();
+    let cluster_name = &deployment.spec.cluster;
+    let name = crate::deployment::model_name(deployment);
+    let mut rivals: Vec<Rival> = deployments
+        .iter()
+        .map(Borrow::borrow)
+        .filter(|other| {
+            other.namespace() == deployment.namespace()
+                && other.spec.cluster == *cluster_name
+                && other.metadata.uid != deployment.metadata.uid
+                && crate::deployment::model_name(other) == name
+        })
+        .map(|other| Rival {
+            name: other.name_any(),
+            created: other.metadata.creation_timestamp.clone(),
+            uid: other.metadata.uid.clone(),
+        })
+        .collect();
+    // The oldest first: it is the one that the status names, always the same.
+    rivals.sort_by(|a, b| (&a.created, &a.uid).cmp(&(&b.created, &b.uid)));
+
+    replicas.sort_by_key(|replica| (replica.namespace(), replica.name_any()));
+    let taken_names = replicas
+        .iter()
+        .filter(|replica| replica.namespace().as_deref() == Some(&namespace))
+        .map(ResourceExt::name_any)
+        .collect();
+    let own = replicas
+        .iter()
+        .filter(|replica| is_owned(replica, deployment))
+        .cloned()
+        .collect();
+    let all = replicas
+        .into_iter()
+        .filter(|replica| replica.spec.cluster == *cluster_name)
+        .collect();
+    gpu_nodes.retain(|node| node.spec.cluster == *cluster_name);
+    gpu_nodes.sort_by_key(ResourceExt::name_any);
 
     Facts {
         deployment: deployment.clone(),
-        cluster,
+        cluster: cluster.filter(|cluster| cluster.metadata.deletion_timestamp.is_none()),
         namespace_labels,
         rivals,
         own,
@@ -155,7 +201,7 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         taken_names,
         gpu_nodes,
         nodes,
-        judgement: context.liveness.now(),
+        judgement,
     }
 }
 

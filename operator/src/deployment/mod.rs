@@ -13,11 +13,17 @@ mod gather;
 mod plan;
 mod report;
 mod revision;
-pub(crate) use revision::short_hash;
 #[cfg(test)]
-mod simulation;
+mod rollouts;
 #[cfg(test)]
 mod tests;
+
+pub use check::{Refusal, check};
+pub use gather::{Facts, Machine, Rival, Seen, facts};
+pub use plan::{Applied, Plan, Wanted, plan};
+pub use report::status;
+pub use revision::Revision;
+pub(crate) use revision::short_hash;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,8 +101,7 @@ pub(crate) async fn reconcile(
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let facts = gather::gather(&context, deployment);
-        let verdict = check::check(&facts);
-        let plan = plan::plan(&facts, verdict);
+        let plan = plan(&facts, check(&facts));
         context.expectations.expect(&plan.create);
         (facts, plan)
     };

@@ -19,36 +19,58 @@ use crate::quantity::quantity;
 
 /// Not done yet.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Wanted {}
+pub enum Wanted {}
 /// Done, as far as it could be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Applied {}
+pub enum Applied {}
 
 /// What to do for a deployment, or what was done.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan<Stage> {
+pub struct Plan<Stage> {
     /// The newest revision.
-    pub(crate) revision: Revision,
+    pub revision: Revision,
     /// Why nothing is placed, if so.
-    pub(crate) refusal: Option<Refusal>,
+    pub refusal: Option<Refusal>,
     /// How many replicas should be.
-    pub(crate) target: u32,
+    pub target: u32,
     /// Replicas to make; when applied: those that were made.
-    pub(crate) create: Vec<ModelReplica>,
+    pub create: Vec<ModelReplica>,
     /// Why each was put where it was put, in the order of `create`.
-    pub(crate) because: Vec<String>,
+    pub because: Vec<String>,
     /// Replicas to delete.
-    pub(crate) delete: Vec<ModelReplica>,
+    pub delete: Vec<ModelReplica>,
     /// Why not all that are wanted found a device.
-    pub(crate) unplaced: Option<String>,
+    pub unplaced: Option<String>,
     /// What the API server refused.
-    pub(crate) errors: Vec<String>,
-    pub(super) stage: PhantomData<Stage>,
+    pub errors: Vec<String>,
+    stage: PhantomData<Stage>,
+}
+
+impl Plan<Wanted> {
+    /// The plan once it was carried out: which replicas were made, why they are where they are, and what was refused.
+    pub fn applied(
+        self,
+        made: Vec<ModelReplica>,
+        because: Vec<String>,
+        errors: Vec<String>,
+    ) -> Plan<Applied> {
+        Plan {
+            revision: self.revision,
+            refusal: self.refusal,
+            target: self.target,
+            create: made,
+            because,
+            delete: self.delete,
+            unplaced: self.unplaced,
+            errors,
+            stage: PhantomData,
+        }
+    }
 }
 
 /// The plan.
 #[tracing::instrument(level = "debug", skip_all)]
-pub(crate) fn plan(facts: &Facts, verdict: Result<(), Refusal>) -> Plan<Wanted> {
+pub fn plan(facts: &Facts, verdict: Result<(), Refusal>) -> Plan<Wanted> {
     let deployment = &facts.deployment;
     let revision = revision::current(deployment, &facts.own);
     let refusal = verdict.err();

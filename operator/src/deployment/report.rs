@@ -85,7 +85,7 @@ async fn tell(context: &Context, deployment: &ModelDeployment, status: &ModelDep
 }
 
 /// The status, and when it would change by the mere passing of time.
-pub(crate) fn status(
+pub fn status(
     facts: &Facts,
     plan: &Plan<Applied>,
     now: Timestamp,

@@ -8,17 +8,17 @@ use sha2::{Digest as _, Sha256};
 
 /// Number and hash of the template as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Revision {
+pub struct Revision {
     /// From 1.
-    pub(crate) number: i64,
+    pub number: i64,
     /// Of model and requirements.
-    pub(crate) hash: String,
+    pub hash: String,
 }
 
 /// The revision of the template: the same as before if it has not changed, else one more than any there ever was.
 ///
 /// Status and replicas both remember it, so that neither a lost status nor a crash between the two makes a revision twice.
-pub(crate) fn current(deployment: &ModelDeployment, own: &[ModelReplica]) -> Revision {
+pub(super) fn current(deployment: &ModelDeployment, own: &[ModelReplica]) -> Revision {
     let hash = template_hash(deployment);
     let (written, written_hash) = deployment
         .status

@@ -9,5 +9,3 @@ pub mod breaker;
 pub mod pick;
 pub mod place;
 pub mod rollout;
-#[cfg(test)]
-mod simulation;

@@ -19,6 +19,7 @@ mod send;
 mod serve;
 mod sessions;
 mod snapshot;
+pub mod steps;
 
 pub use config::{Config, Limits, watch_file};
 pub use fleet::Fleet;

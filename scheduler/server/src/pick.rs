@@ -20,6 +20,18 @@ pub(crate) fn pick(
     excluded: &[String],
     strategy: Wished,
 ) -> Option<Picked> {
+    pick_with(choices, call, home, excluded, strategy, rand::random())
+}
+
+/// [`pick`] with the random number that decides among equals.
+pub(crate) fn pick_with(
+    choices: &[Choice],
+    call: &Call,
+    home: Option<String>,
+    excluded: &[String],
+    strategy: Wished,
+    random: u64,
+) -> Option<Picked> {
     let request = Request {
         bytes: call.bytes,
         session: call.session.clone(),
@@ -32,7 +44,7 @@ pub(crate) fn pick(
         Wished::Adaptive => Strategy::Adaptive,
     };
     let candidates: Vec<_> = choices.iter().map(|choice| choice.candidate.clone()).collect();
-    let picked = pick::pick(&candidates, &request, strategy, rand::random())?;
+    let picked = pick::pick(&candidates, &request, strategy, random)?;
     Some(Picked {
         choice: choices.get(picked.index)?.clone(),
         because: picked.because,

@@ -56,6 +56,18 @@ const ALLOWED: [(&str, &[&str]); 14] = [
         ],
     ),
     ("afterglow-telemetry", &[]),
+    // Stories across crates: the decisions of all three hands in one world without a network.
+    (
+        "afterglow-simulation",
+        &[
+            "afterglow-agent",
+            "afterglow-crds",
+            "afterglow-operator",
+            "afterglow-policy",
+            "afterglow-proto",
+            "afterglow-scheduler",
+        ],
+    ),
     ("opencl-ep", &["opencl-kernels", "ort-ep-sys"]),
     ("opencl-kernels", &[]),
     ("ort-ep-sys", &[]),

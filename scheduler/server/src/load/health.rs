@@ -1,53 +1,86 @@
 //! A breaker's state behind a lock, in real time: the policy decides, this remembers.
 
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afterglow_policy::breaker::{self, Event, Standing, State};
 
-/// The epoch that all states are measured from.
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// Where time and chance begin: what is left to luck otherwise is given, where a history is to be the same again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    /// What times are measured from.
+    pub(crate) epoch: Instant,
+    /// What pauses vary by: schedulers must not all go to see at the same moment.
+    pub(crate) seed: u64,
+}
 
-/// A time as the policy knows it.
-pub(crate) fn since_epoch(at: Instant) -> Duration {
-    at.saturating_duration_since(*EPOCH)
+impl Default for Origin {
+    fn default() -> Self {
+        Self {
+            epoch: Instant::now(),
+            seed: rand::random(),
+        }
+    }
 }
 
 /// The health of one engine's connection, or of one replica.
 #[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<State>);
+pub(crate) struct Health {
+    /// The state, and how often it has learnt.
+    state: Mutex<(State, u64)>,
+    origin: Origin,
+}
 
 impl Health {
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self {
+            state: Mutex::default(),
+            origin,
+        }
+    }
+
     /// Learns; answers how long it is left alone from now on, if it was not before.
     pub(crate) fn learn(&self, event: Event, now: Instant) -> Option<Duration> {
-        let now = since_epoch(now);
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = breaker::due(&state);
-        *state = breaker::step(&state, event, now, rand::random());
-        let after = breaker::due(&state).filter(|_| breaker::due(&state) != before)?;
+        let now = self.time(now);
+        let mut held = self.lock();
+        let (state, learnt) = &mut *held;
+        let before = breaker::due(state);
+        *learnt += 1;
+        // Any hash would do; this is the multiplier of Fibonacci hashing.
+        let random = (self.origin.seed ^ *learnt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        *state = breaker::step(state, event, now, random);
+        let after = breaker::due(state).filter(|_| breaker::due(state) != before)?;
         Some(after.saturating_sub(now))
     }
 
     /// It answered well what was begun then.
     pub(crate) fn answered(&self, started: Instant, now: Instant) {
-        let started = since_epoch(started);
+        let started = self.time(started);
         self.learn(Event::Answered { started }, now);
     }
 
     pub(crate) fn standing(&self, now: Instant) -> Standing {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        breaker::standing(&state, since_epoch(now))
+        breaker::standing(&self.lock().0, self.time(now))
     }
 
     /// Takes the turn to send a request that is to see whether it is well again; somebody may have been quicker.
     pub(crate) fn probe(&self, now: Instant) -> bool {
-        let now = since_epoch(now);
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = breaker::standing(&state, now) == Standing::MayProbe;
+        let now = self.time(now);
+        let state = &mut self.lock().0;
+        let mine = breaker::standing(state, now) == Standing::MayProbe;
         if mine {
-            *state = breaker::step(&state, Event::Probe, now, 0);
+            *state = breaker::step(state, Event::Probe, now, 0);
         }
         mine
+    }
+
+    /// A time as the policy knows it.
+    fn time(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.origin.epoch)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (State, u64)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,7 +12,7 @@ use afterglow_proto::load::Report;
 
 use crate::fleet::Fleet;
 
-pub(crate) use health::Health;
+pub(crate) use health::{Health, Origin};
 pub(crate) use streams::follow;
 pub(crate) use tracker::{Flight, Tracker};
 
@@ -22,6 +22,7 @@ pub(crate) const STALE: Duration = Duration::from_secs(3);
 /// What is known of the replicas, by what their engines call them.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
+    origin: Origin,
     replicas: RwLock<HashMap<String, Arc<Tracker>>>,
     /// When each node was heard last, or seen first.
     heard: Mutex<HashMap<String, Heard>>,
@@ -35,6 +36,14 @@ struct Heard {
 }
 
 impl Table {
+    /// With time and chance given.
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            ..Self::default()
+        }
+    }
+
     /// What is known of one replica, which is on `node`; made on first sight.
     pub(crate) fn tracker(&self, engine_model: &str, node: &str) -> Arc<Tracker> {
         let known = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +53,7 @@ impl Table {
         drop(known);
         let mut known = self.replicas.write().unwrap_or_else(PoisonError::into_inner);
         let tracker = known.entry(engine_model.to_owned());
-        tracker.or_insert_with(|| Arc::new(Tracker::new(node))).clone()
+        tracker.or_insert_with(|| Arc::new(Tracker::new(node, self.origin))).clone()
     }
 
     /// Takes a node's report: of all its replicas, those that it does not name included.

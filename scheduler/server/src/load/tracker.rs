@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use afterglow_policy::breaker::Event;
 use afterglow_proto::load::Model;
 
-use super::{Health, STALE, lock};
+use super::{Health, Origin, STALE, lock};
 
 /// A replica that runs something, and finishes nothing for so long, or for [`HANGS_RUNS`] of its runs, hangs.
 const HANGS: Duration = Duration::from_secs(5);
@@ -54,12 +54,12 @@ pub(crate) struct Load {
 }
 
 impl Tracker {
-    pub(super) fn new(node: &str) -> Self {
+    pub(super) fn new(node: &str, origin: Origin) -> Self {
         Self {
             node: node.to_owned(),
             in_flight: AtomicU32::new(0),
             report: Mutex::default(),
-            health: Health::default(),
+            health: Health::new(origin),
         }
     }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_since_a_report_is_added_to_it_and_what_it_counted_is_not() {
-        let tracker = Arc::new(Tracker::new("n"));
+        let tracker = Arc::new(Tracker::new("n", Origin::default()));
         let now = Instant::now();
         let before = tracker.begin();
         tracker.report(Some(&model(3, 1)), false, now);
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_under_way_here_and_does_not_run_there_waits_whatever_the_report_says() {
-        let tracker = Arc::new(Tracker::new("n"));
+        let tracker = Arc::new(Tracker::new("n", Origin::default()));
         let now = Instant::now();
         let flights: Vec<_> = (0..9).map(|_| tracker.begin()).collect();
         tracker.report(Some(&model(0, 1)), false, now);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_silent_node_makes_the_load_unknown_not_the_replica_dead() {
-        let tracker = Arc::new(Tracker::new("n"));
+        let tracker = Arc::new(Tracker::new("n", Origin::default()));
         let now = Instant::now();
         tracker.report(Some(&model(30, 1)), false, now);
         let _one = tracker.begin();
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_refusal_stands_until_it_is_taken_back() {
-        let tracker = Tracker::new("n");
+        let tracker = Tracker::new("n", Origin::default());
         let now = Instant::now();
         tracker.report(Some(&model(0, 0)), true, now);
         assert!(!tracker.load(now + 10 * STALE).accepts, "it said farewell");
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn one_that_runs_and_finishes_nothing_is_found_to_hang() {
-        let tracker = Tracker::new("n");
+        let tracker = Tracker::new("n", Origin::default());
         let now = Instant::now();
         let busy = |runs| Model { runs, ..model(0, 1) };
         assert!(!tracker.report(Some(&busy(1)), false, now));

@@ -36,7 +36,7 @@ use crate::snapshot::{Call, Choice, snapshot};
 pub(crate) use budget::{After, Budget};
 pub(crate) use dial::connector;
 pub(crate) use links::Links;
-pub(crate) use outcome::{Outcome, causes};
+pub(crate) use outcome::{Outcome, Trip, causes};
 
 /// Everything that doors share.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Scheduler {
         if call.inference {
             self.budget.earn();
         }
-        let mut trip = outcome::Trip::default();
+        let mut trip = Trip::default();
         let mut chance = None;
         let mut last: Option<(Picked, Outcome<A>, Flight)> = None;
         loop {

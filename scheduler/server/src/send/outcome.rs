@@ -50,27 +50,30 @@ impl<A> Outcome<A> {
 
 /// What a request has been through.
 #[derive(Debug, Default)]
-pub(super) struct Trip {
+pub(crate) struct Trip {
     /// Replicas that have refused it.
-    pub(super) excluded: Vec<String>,
+    pub(crate) excluded: Vec<String>,
     /// Attempts so far.
     pub(super) tried: u32,
     broke: usize,
     declined: usize,
     /// What the next attempt is to be paid from; `None`: it is the first, or the one before was none.
-    pub(super) due: Option<After>,
+    pub(crate) due: Option<After>,
     /// What the last attempt that was one came to.
     pub(super) last: &'static str,
 }
 
 impl Trip {
+    /// Engines that see a request at most.
+    pub(crate) const DELIVERIES: usize = BREAKINGS + DECLININGS;
+
     /// Whether no engine has broken over the request yet.
     pub(super) fn first(&self) -> bool {
         self.broke == 0
     }
 
     /// Takes in what an attempt came to; answers whether another may follow.
-    pub(super) fn again<A>(&mut self, outcome: &Outcome<A>) -> bool {
+    pub(crate) fn again<A>(&mut self, outcome: &Outcome<A>) -> bool {
         self.tried += 1;
         if !matches!(outcome, Outcome::Unsent(_)) {
             self.last = outcome.name();

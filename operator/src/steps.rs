@@ -1,0 +1,13 @@
+//! What the operator decides, without its hands: for those who run it without a cluster, such as `tests/simulation`.
+//!
+//! Everything here gets its time as an argument and touches neither the network nor a thread.
+
+pub use crate::deployment::{
+    Applied, Facts, Machine, Plan, Refusal, Revision, Rival, Seen, Wanted, check, facts, plan, status,
+};
+pub use crate::expectations::Expectations;
+pub use crate::leader::{GIVE_UP, LEASE, RENEW, may_take, spec as lease_spec};
+pub use crate::liveness::{Judgement, Observer};
+pub use crate::pace::Pace;
+pub use crate::queue::Key;
+pub use crate::sweep::is_abandoned;

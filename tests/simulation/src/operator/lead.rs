@@ -1,0 +1,193 @@
+//! Who leads, and for how long; and who is alive, as the leader judges it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use afterglow_crds::labels;
+use afterglow_operator::steps::{self, GIVE_UP, Judgement, Key, RENEW};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::ResourceExt as _;
+
+use super::{Step, Term};
+use crate::api::Only;
+use crate::bug::Bug;
+use crate::time::of_day;
+use crate::trace::Sight;
+use crate::world::{Who, World};
+
+const CAMPAIGN: Duration = Duration::from_secs(2);
+const JUDGE: Duration = Duration::from_secs(1);
+const LEASE: &str = "afterglow-operator";
+
+impl World {
+    pub(super) fn identity(who: usize) -> String {
+        format!("operator-{who}")
+    }
+
+    pub(super) fn campaign(&mut self, who: usize) {
+        let (identity, key) = (Self::identity(who), Key::within("system", LEASE));
+        let ticks = self.clock.ticks(self.now);
+        let stamp = of_day(self.now, self.operators[who].skew);
+        let mut seen = self.operators[who].seen.take();
+        let took = self.call(Who::Operator(who), |world| {
+            let (leases, moment) = world.api.leases(world.now);
+            let Some(lease) = leases.objects.get(&key).cloned() else {
+                let mut lease = Lease::default();
+                lease.metadata.name = Some(LEASE.to_owned());
+                lease.metadata.namespace = Some("system".to_owned());
+                lease.spec = Some(steps::lease_spec(&identity, None, stamp));
+                return leases.create(moment, lease).map(|_| true);
+            };
+            let spec = lease.spec.clone().unwrap_or_default();
+            if !steps::may_take(&spec, &identity, &mut seen, ticks) {
+                return Ok(false);
+            }
+            let new = steps::lease_spec(&identity, Some(&spec), stamp);
+            let only = Only::version(&*lease);
+            leases
+                .update(moment, &key, &only, false, |lease| lease.spec = Some(new))
+                .map(|_| true)
+        });
+        self.operators[who].seen = seen;
+        if took != Ok(true) {
+            self.operator_soon(who, CAMPAIGN, Step::Campaign);
+            return;
+        }
+        let operator = &mut self.operators[who];
+        operator.life += 1;
+        operator.term = Some(Term {
+            renewed: self.now,
+            ..Term::default()
+        });
+        self.trace.saw(Sight::NewLeader);
+        if self
+            .operators
+            .iter()
+            .filter(|operator| operator.term.is_some())
+            .count()
+            > 1
+        {
+            self.trace.saw(Sight::TwoLeaders);
+        }
+        crate::note!(self, "operator-{who} leads");
+        self.operator_soon(who, RENEW, Step::Renew);
+        self.read_soon(Who::Operator(who));
+    }
+
+    pub(super) fn renew(&mut self, who: usize) {
+        let (identity, key) = (Self::identity(who), Key::within("system", LEASE));
+        let stamp = of_day(self.now, self.operators[who].skew);
+        let renewed = self.call(Who::Operator(who), |world| {
+            let (leases, moment) = world.api.leases(world.now);
+            let Some(lease) = leases.objects.get(&key).cloned() else {
+                return Ok(false);
+            };
+            let spec = lease.spec.clone().unwrap_or_default();
+            if spec.holder_identity.as_deref() != Some(&identity) {
+                return Ok(false);
+            }
+            let new = steps::lease_spec(&identity, Some(&spec), stamp);
+            let only = Only::version(&*lease);
+            leases
+                .update(moment, &key, &only, false, |lease| lease.spec = Some(new))
+                .map(|_| true)
+        });
+        let now = self.now;
+        let Some(term) = &mut self.operators[who].term else {
+            return;
+        };
+        let goes_on = match renewed {
+            Ok(true) => {
+                term.renewed = now;
+                true
+            }
+            Ok(false) => false,
+            Err(_) => now.saturating_sub(term.renewed) < GIVE_UP,
+        };
+        if goes_on {
+            let left = (term.renewed + GIVE_UP).saturating_sub(now);
+            self.operator_soon(who, RENEW.min(left.max(Duration::from_millis(1))), Step::Renew);
+            return;
+        }
+        crate::note!(self, "operator-{who} leads no more");
+        let operator = &mut self.operators[who];
+        operator.life += 1;
+        operator.term = None;
+        self.operator_soon(who, CAMPAIGN, Step::Campaign);
+    }
+
+    /// The stores are full: the work of the term begins.
+    pub(super) fn begin_term(&mut self, who: usize) {
+        let Some(term) = &mut self.operators[who].term else {
+            return;
+        };
+        let full = term.deployments.filled && term.replicas.filled && term.nodes.filled && term.leases.filled;
+        if term.begun || !full {
+            return;
+        }
+        term.begun = true;
+        self.judge(who);
+        self.ask_all(who);
+        // What was asked for while the stores were filled waits already.
+        self.operator_soon(who, Duration::ZERO, Step::Work);
+        self.operator_soon(who, super::sweep::SWEEP, Step::Sweep);
+    }
+
+    pub(super) fn judge(&mut self, who: usize) {
+        let (now, ticks) = (self.now, self.clock.ticks(self.now));
+        let bug = self.bug;
+        let skew = self.operators[who].skew;
+        let Some(term) = &mut self.operators[who].term else {
+            return;
+        };
+        let leases: HashMap<String, Option<MicroTime>> = term
+            .leases
+            .objects
+            .values()
+            .filter_map(|lease| {
+                let node = lease.name_any().strip_prefix(&labels::lease(""))?.to_owned();
+                Some((node, lease.spec.as_ref().and_then(|spec| spec.renew_time.clone())))
+            })
+            .collect();
+        let mut nodes: BTreeSet<String> = term.nodes.objects.keys().map(|key| key.name.clone()).collect();
+        nodes.extend(
+            term.replicas
+                .objects
+                .values()
+                .map(|replica| replica.spec.node_name.clone()),
+        );
+        let mut judgement = term.observer.judge(&leases, &nodes, ticks);
+        if bug == Some(Bug::BelievesLeases) {
+            judgement = Judgement::default();
+            let limit = of_day(now, skew).as_second() - 30;
+            for node in nodes.iter().chain(leases.keys()) {
+                let renewed = leases.get(node).cloned().flatten();
+                let alive = renewed.is_some_and(|renewed| renewed.0.as_second() > limit);
+                let side = if alive {
+                    &mut judgement.alive
+                } else {
+                    &mut judgement.dead
+                };
+                side.insert(node.clone());
+            }
+        }
+        let changed = *term.judgement != judgement;
+        if changed {
+            let before = std::mem::replace(&mut term.judgement, Arc::new(judgement));
+            let after = term.judgement.clone();
+            for node in after.dead.difference(&before.dead) {
+                self.trace.saw(Sight::NodeDeath);
+                crate::note!(self, "operator-{who} takes {node} for dead");
+            }
+            for node in before.dead.difference(&after.dead) {
+                self.trace.saw(Sight::NodeReturn);
+                crate::note!(self, "operator-{who} sees {node} again");
+            }
+            self.ask_all(who);
+            self.sweep_now(who);
+        }
+        self.operator_soon(who, JUDGE, Step::Judge);
+    }
+}

@@ -2,7 +2,7 @@
 //! own code.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use afterglow_crds::condition::READY;
 use afterglow_crds::{GpuNode, ModelDeployment, ModelReplica};
@@ -22,7 +22,7 @@ const REPORT: Duration = Duration::from_secs(1);
 pub const ROOM: u32 = 6;
 
 /// A scheduler.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scheduler {
     /// What it does belongs to this life, or is void.
     pub life: u32,
@@ -48,6 +48,23 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    /// One that does not run yet; its times are measured from `epoch`.
+    pub fn new(epoch: Instant) -> Self {
+        Self {
+            life: 0,
+            runs: false,
+            cut: false,
+            lag: Duration::ZERO,
+            deployments: Cache::default(),
+            replicas: Cache::default(),
+            nodes: Cache::default(),
+            fleet: Arc::default(),
+            desk: Desk::new(epoch, 0),
+            taken: (0, 0),
+            is_settling: false,
+        }
+    }
+
     /// Whether its view is as new as its stores.
     pub fn is_settled(&self) -> bool {
         !self.is_settling
@@ -66,13 +83,14 @@ pub enum Step {
 impl World {
     /// The process starts.
     pub fn start_scheduler(&mut self, who: usize) {
+        let epoch = self.clock.instant(Duration::ZERO);
         let old = &self.schedulers[who];
         self.schedulers[who] = Scheduler {
             life: old.life + 1,
             cut: old.cut,
             lag: old.lag,
             runs: true,
-            ..Scheduler::default()
+            ..Scheduler::new(epoch)
         };
         crate::note!(self, "scheduler-{who} starts");
         self.scheduler_soon(who, REPORT, Step::Reports);
@@ -117,6 +135,7 @@ impl World {
 
     fn view(&mut self, who: usize) {
         let asks_the_unready = self.bug == Some(Bug::AsksTheUnready);
+        let now = self.clock.instant(self.now);
         let scheduler = &mut self.schedulers[who];
         scheduler.is_settling = false;
         // The first view is complete: one that knows half of the fleet would answer 404.
@@ -144,7 +163,7 @@ impl World {
             scheduler.deployments.objects.values().cloned().collect();
         let fleet = from_objects(CLUSTER, &replicas, &nodes, &deployments);
         if fleet != *scheduler.fleet {
-            scheduler.desk.follow(&fleet);
+            scheduler.desk.follow(&fleet, now);
             let ready = fleet.replicas().count();
             scheduler.fleet = Arc::new(fleet);
             crate::note!(self, "scheduler-{who} sees {ready} replicas");

@@ -235,9 +235,10 @@ impl World {
             CLUSTER,
             afterglow_crds::inference_cluster::InferenceClusterSpec::default(),
         );
+        let clock = Clock::new();
         let mut world = Self {
             now: Time::ZERO,
-            clock: Clock::new(),
+            clock,
             random: Random::new(script.seed ^ 0x5eed),
             bug,
             api: Api::default(),
@@ -250,7 +251,9 @@ impl World {
                 .enumerate()
                 .map(|(index, memories)| Machine::new(index, memories))
                 .collect(),
-            schedulers: (0..script.schedulers).map(|_| Scheduler::default()).collect(),
+            schedulers: (0..script.schedulers)
+                .map(|_| Scheduler::new(clock.instant(Time::ZERO)))
+                .collect(),
             requests: BTreeMap::new(),
             counts: Counts::default(),
             claims: Vec::new(),

@@ -107,6 +107,8 @@ impl Desk {
 
     /// How often a request reaches an engine at most.
     pub const ATTEMPTS: usize = Trip::DELIVERIES;
+    /// How many requests may be sent again before any has come; each that comes adds a fifth.
+    pub const SAVED: u64 = Budget::SAVED;
 
     /// A request came in.
     pub fn earn(&self) {

@@ -193,7 +193,7 @@ impl World {
         if tries > Desk::ATTEMPTS {
             self.violate(format!("request {id} is tried {tries} times"));
         }
-        if again * 5 > taken + 15 {
+        if again * 5 > taken + 5 * Desk::SAVED {
             self.violate(format!("scheduler-{who} sent {again} of {taken} requests again"));
         }
         // By what the scheduler itself knows: the view that it picked from may be no older than a burst of changes.

@@ -9,6 +9,10 @@ use std::sync::PoisonError;
 /// What it costs to send one again; a request earns parts of it.
 const COST: u32 = 1000;
 
+/// Something to begin with, so that the first requests of a server may be sent again too.
+const SAVED_BREAKING: u32 = 20;
+const SAVED_DECLINING: u32 = 3;
+
 /// After what a request is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
@@ -33,14 +37,13 @@ pub(crate) struct Budget(Mutex<[Bucket; 2]>);
 
 impl Default for Budget {
     fn default() -> Self {
-        // Something to begin with, so that the first requests of a server may be sent again too.
         let breaking = Bucket {
-            saved: 20 * COST,
+            saved: SAVED_BREAKING * COST,
             earned: 150,
             most: 500 * COST,
         };
         let declining = Bucket {
-            saved: 3 * COST,
+            saved: SAVED_DECLINING * COST,
             earned: 50,
             most: 10 * COST,
         };
@@ -49,6 +52,9 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// How many requests may be sent again before any has come.
+    pub(crate) const SAVED: u64 = (SAVED_BREAKING + SAVED_DECLINING) as u64;
+
     /// A request came.
     pub(crate) fn earn(&self) {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -277,3 +277,89 @@ fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse as _;
+    use axum::{Json, Router, routing::post};
+
+    use super::*;
+
+    /// Adds a row up, except that it refuses what begins with a 5 and miscounts what begins with a 9.
+    async fn adds() -> SocketAddr {
+        let answer = async |Json(request): Json<Value>| {
+            let row: Vec<f32> = serde_json::from_value(request["inputs"][0]["data"].clone()).unwrap();
+            let sum = match row[0] as u8 {
+                5 => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                9 => 0.0,
+                _ => row.iter().sum::<f32>(),
+            };
+            let outputs = json!({"outputs": [{"name": "y", "data": [sum]}]});
+            ([(REPLICA, "default/a-1")], Json(outputs)).into_response()
+        };
+        let router = Router::new().route("/v2/models/{name}/infer", post(answer));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    /// A port that nobody listens on.
+    async fn nobody() -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    }
+
+    fn entrance(rest: SocketAddr, grpc: SocketAddr) -> Entrance {
+        Entrance {
+            rest: format!("http://{rest}"),
+            grpc: format!("http://{grpc}"),
+        }
+    }
+
+    fn asker(entrances: &[Entrance]) -> Asker {
+        let question = |first: f32| Question {
+            row: vec![first, 1.0],
+            wanted: vec![first + 1.0],
+        };
+        Asker::new(entrances, "sum", [1.0, 5.0, 9.0].map(question).to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_right_answer_a_refusal_and_a_wrong_answer_are_told_apart() {
+        let asker = asker(&[entrance(adds().await, nobody().await)]);
+        for way in [Way::Rest, Way::RestAnew] {
+            let right = asker.ask(0, way).await;
+            assert_eq!(
+                (right.outcome, right.replica.as_deref()),
+                (Outcome::Right, Some("default/a-1"))
+            );
+            let refused = asker.ask(1, way).await.outcome;
+            assert!(
+                matches!(&refused, Outcome::Failed { status, .. } if status == "503"),
+                "{refused:?}"
+            );
+            let wrong = asker.ask(2, way).await;
+            assert!(matches!(wrong.outcome, Outcome::Wrong(_)), "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_is_tried_three_times_and_at_the_next_entrance() {
+        let nowhere = entrance(nobody().await, nobody().await);
+        for way in Way::ALL {
+            let answer = asker(std::slice::from_ref(&nowhere)).ask(0, way).await;
+            assert_eq!(answer.connects, CONNECTS, "{way}: {answer:?}");
+            assert!(
+                matches!(&answer.outcome, Outcome::Failed { why, .. } if why.contains("no connection")),
+                "{way}: {answer:?}"
+            );
+        }
+        let somewhere = entrance(adds().await, nobody().await);
+        let answer = asker(&[nowhere, somewhere]).ask(0, Way::Rest).await;
+        assert_eq!((answer.outcome, answer.connects), (Outcome::Right, 2));
+    }
+}

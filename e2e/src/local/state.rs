@@ -101,11 +101,11 @@ impl State {
     pub(super) fn unmount(&self, number: u8) -> Result<()> {
         let cache = self.cache(number).to_string_lossy().into_owned();
         let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
-        let ours = mounts
+        let mut ours = mounts
             .lines()
             .filter(|line| line.split(' ').nth(1) == Some(&cache));
         // At once, also while a dying process still uses it.
-        ours.map(|_| run(&["umount", "-l", &cache])).collect()
+        ours.try_for_each(|_| run(&["umount", "-l", &cache]))
     }
 
     /// Empties a node's disk.

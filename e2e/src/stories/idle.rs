@@ -16,7 +16,7 @@ use crate::world::{SOON, World};
 const IDLE: Duration = Duration::from_mins(5);
 /// After so long without a write, what the story began has come to rest.
 const REST: Duration = Duration::from_secs(20);
-/// Every ServiceAccount of the release.
+/// Every `ServiceAccount` of the release.
 const OURS: &str = "system:serviceaccount:afterglow-system:";
 
 pub(super) async fn an_idle_cluster_writes_nothing_but_its_leases(world: &mut World) -> Result<()> {

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use afterglow_crds::GpuNode;
 use afterglow_crds::condition::{READY, is_true};
+use afterglow_crds::labels;
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
 
 use super::steady::{self, NAME};
 use crate::faults::{Fault, Struck};
 use crate::load::{DEADLINE, judge};
-use crate::world::{FIRST_START, SOON, World};
+use crate::world::{SOON, SYSTEM, World};
 
 const OFF_WITHIN: Duration = Duration::from_secs(2);
 const READY_WITHIN: Duration = Duration::from_mins(1);
@@ -89,23 +91,29 @@ pub(super) async fn traffic_leaves_a_node_whose_power_is_cut_and_its_replica_ser
         world.picture()
     );
 
+    let wanted: BTreeMap<String, Place> = elsewhere
+        .into_iter()
+        .filter(|(_, place)| place.node != victim)
+        .collect();
+    let boots = Timestamp::now();
     struck.undo()?;
     world
         .until(
-            &format!("{victim} offers its device again"),
-            FIRST_START,
+            &format!("the agent of {victim} renews its lease"),
+            SOON,
             async || {
-                let found: GpuNode = world.cluster_scoped(&victim).await?;
-                let status = found.status.context("its GpuNode has no status")?;
+                let lease: Lease = world.namespaced(SYSTEM, &labels::lease(&victim)).await?;
+                let renewed = lease.spec.and_then(|spec| spec.renew_time);
                 ensure!(
-                    is_true(&status.conditions, READY),
-                    "its GpuNode is not Ready: {status:?}"
+                    renewed.as_ref().is_some_and(|time| time.0 > boots),
+                    "it did at {renewed:?}, and booted at {boots}"
                 );
                 Ok(())
             },
         )
-        .await?;
-    nothing_moves(world, &elsewhere).await?;
+        .await
+        .with_context(|| world.picture())?;
+    nothing_moves(world, &wanted).await?;
     let seen = load.end().await?;
     steady::nothing_wrong(&seen.entries)
 }
@@ -142,6 +150,14 @@ async fn replicas(world: &World) -> Result<BTreeMap<String, Place>> {
 
 /// For a minute the replicas stay who they are, where they are and Ready without a break.
 async fn nothing_moves(world: &World, wanted: &BTreeMap<String, Place>) -> Result<()> {
+    world
+        .until("what the dead agent had is gone", SOON, async || {
+            let now = replicas(world).await?;
+            ensure!(now == *wanted, "there are {now:?}, wanted are {wanted:?}");
+            Ok(())
+        })
+        .await
+        .with_context(|| world.picture())?;
     let end = Instant::now() + QUIET;
     world
         .until("a minute has passed in which nothing moved", SOON, async || {

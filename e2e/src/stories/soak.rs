@@ -113,7 +113,14 @@ async fn storm(world: &mut World, seed: u64) -> Result<(Seen, Vec<Hit>)> {
     let mut hits = Vec::new();
     for strike in &plan {
         reach(&load, began + strike.at).await;
-        let mut struck = hit(world, strike, &everywhere)?;
+        let mut struck = match hit(world, strike, &everywhere) {
+            Ok(struck) => struck,
+            // Among many one may find nothing to strike; enough must be left.
+            Err(error) => {
+                anstream::println!("    missed: {error:#}");
+                continue;
+            }
+        };
         let at = load.at(struck.at);
         let words = struck.fault.to_string();
         let over = struck

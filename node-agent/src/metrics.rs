@@ -304,7 +304,9 @@ mod tests {
     fn a_card_that_is_gone_leaves_no_reading_behind() {
         let metrics = metrics();
         let mut hot = all_readings();
-        hot.values_mut().for_each(|readings| readings.power = None);
+        for readings in hot.values_mut() {
+            readings.power = None;
+        }
         metrics.devices(&Inventory::default(), &hot);
         let text = metrics.own().unwrap();
         assert_eq!(

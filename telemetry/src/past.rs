@@ -11,7 +11,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::start::SCOPE;
 
-/// A span that is over. Others may still be put below it.
+/// A span that is over. Parts may still be put below it.
 #[derive(Debug)]
 pub struct Past(Context);
 
@@ -26,14 +26,14 @@ impl Past {
         Self::record(&span.context(), name.into(), times, attributes)
     }
 
-    /// Below this one.
+    /// A part of it.
     pub fn part(
         &self,
         name: impl Into<Cow<'static, str>>,
         times: (SystemTime, SystemTime),
         attributes: Vec<Attribute>,
-    ) -> Self {
-        Self::record(&self.0, name.into(), times, attributes)
+    ) {
+        Self::record(&self.0, name.into(), times, attributes);
     }
 
     fn record(

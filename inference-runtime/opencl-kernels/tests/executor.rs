@@ -1,6 +1,7 @@
 //! What an executor promises, with operators that only move elements.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use opencl_kernels::ir::{Attribute, Attributes, Graph};
 use opencl_kernels::runtime::{
@@ -262,6 +263,41 @@ fn a_profile_names_every_step() {
             .iter()
             .all(|step| step.op == "Transpose" && !step.kernel.is_empty())
     );
+}
+
+#[test]
+fn an_observed_run_answers_as_any_other_and_says_what_the_device_did_when() {
+    let mut executor = Executor::new(fresh_device(), compile(turning(4))).unwrap();
+    let x = tensor(&[30, 40], 1);
+    let mut cached = Vec::new();
+    for _ in 0..2 {
+        let mut answer = One(Vec::new());
+        let observed = executor
+            .run_observed(&[InputView::from(&x)], &mut answer)
+            .unwrap();
+        assert_eq!(answer.0, x.bytes(), "turned four times");
+        assert_eq!(observed.steps.len(), 4);
+        cached.push(observed.plan_cached);
+        let mut before = observed.planned;
+        for step in &observed.steps {
+            assert!(step.begin >= before, "one after the other: {observed:?}");
+            before = step.begin + Duration::from_nanos(step.nanoseconds);
+            assert!(step.global.iter().product::<usize>() > 0, "{step:?}");
+        }
+        assert!(before <= observed.ended, "within the run: {observed:?}");
+    }
+    assert_eq!(cached, [false, true]);
+    assert_eq!(executor.run_tensors(std::slice::from_ref(&x)).unwrap(), [x]);
+}
+
+/// One output's bytes.
+struct One(Vec<u8>);
+
+impl OutputSink for One {
+    fn output(&mut self, _: usize, ty: &TensorType) -> opencl_kernels::Result<&mut [u8]> {
+        self.0 = vec![0; ty.bytes()];
+        Ok(&mut self.0)
+    }
 }
 
 #[test]

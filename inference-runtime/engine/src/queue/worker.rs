@@ -71,7 +71,9 @@ impl<E: Execute> Worker<E> {
             match self.decide(&mut state) {
                 Decision::Run(which) => {
                     let mut jobs = take(&mut state.jobs, &which);
-                    jobs.iter_mut().for_each(|job| job.trail.taken());
+                    for job in &mut jobs {
+                        job.trail.taken();
+                    }
                     return jobs;
                 }
                 Decision::Expire(_) => {}

@@ -18,6 +18,8 @@ pub mod kube;
 pub mod lease;
 pub mod lend;
 pub mod metrics;
+pub mod occupants;
 pub mod offer;
+mod process;
 pub mod replicas;
 pub mod report;

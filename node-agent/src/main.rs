@@ -23,9 +23,23 @@ use tracing_subscriber::EnvFilter;
 /// After the engines have ended, what is left is given this long.
 const REST: Duration = Duration::from_secs(5);
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().verb {
+/// Threads that a card's driver holds are left behind after this.
+const THREADS: Duration = Duration::from_secs(1);
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
+    let outcome = runtime.block_on(act(arguments));
+    // Dropping the runtime would wait for every thread that reads a file of a card that hangs: for ever.
+    runtime.shutdown_timeout(THREADS);
+    outcome
+}
+
+async fn act(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.verb {
         Verb::Run(run) => {
             log(run.log_format, "info");
             Box::pin(serve(*run)).await?;
@@ -63,10 +77,15 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new()?;
     let client = kube::client().await.context("connecting to the API server")?;
-    let ledger = Arc::new(Ledger::default());
+    // host: nothing is wanted of it yet
+    let (usable_out, usable) = watch::channel(Vec::new());
+    let (desired_out, desired) = watch::channel(Vec::new());
+    let fetcher = Fetcher::open(sources(&run)).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
+    let host = host::spawn(hosting, fetcher, usable, desired, shutdown.clone());
+    let ledger = Arc::new(Ledger::new(host.occupants.clone()));
     let test_again = Arc::new(Notify::new());
     let (inventory_out, inventory) = watch::channel(None);
-    let (usable_out, usable) = watch::channel(Vec::new());
     let (node_uid_out, node_uid) = watch::channel(None);
     let (ready_out, ready) = watch::channel(Err("starting".to_owned()));
     let identity = offer::Identity {
@@ -98,10 +117,14 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     let stop = || shutdown.clone();
     // discover
+    let owners = Arc::clone(&ledger);
     let discovering = discover::run(
         run.search.clone(),
         inventory_out,
-        test_again,
+        discover::Tests {
+            again: test_again,
+            busy: Arc::new(move |device| owners.busy(device)),
+        },
         Arc::clone(&metrics),
         stop(),
     );
@@ -117,11 +140,6 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         }
         Ok(())
     });
-    // host
-    let fetcher = Fetcher::open(sources(&run)).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
-    let (desired_out, desired) = watch::channel(Vec::new());
-    let host = host::spawn(hosting, fetcher, usable, desired, stop());
     // report
     let statuses = host.statuses.clone();
     let (node, cluster, stopped) = (run.node.clone(), run.cluster.clone(), stop());
@@ -140,6 +158,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         _ = told.recv() => Ok(()),
         interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for a signal"),
         failed = failure(&mut parts) => Err(failed),
+        () = host.over() => Err(anyhow::anyhow!("the part that hosts models has ended; its panic stands above in the log")),
     };
     tracing::info!("stopping");
     shutdown.cancel();

@@ -148,8 +148,12 @@ impl Machine {
                 dev: "/dev".into(),
             };
             let metrics = afterglow_agent::metrics::Metrics::new().context("making the metrics")?;
-            let again = Arc::new(Notify::new());
-            tokio::spawn(discover::run(search, inventory_out, again, metrics, stop.clone()));
+            // Nobody asks here for a test of what is in use.
+            let tests = discover::Tests {
+                again: Arc::new(Notify::new()),
+                busy: Arc::new(|_| false),
+            };
+            tokio::spawn(discover::run(search, inventory_out, tests, metrics, stop.clone()));
         }
         let first_port = free_block()?;
         let mut options = host::Options::new(engine, cache.path.clone(), IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -374,9 +378,9 @@ fn note(devices: &[Device], cpu: CpuFallback, choice: &Choice) {
 async fn follow(dir: PathBuf, mut packages: Packages, folder: watch::Sender<Folder>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let dir = dir.clone();
+        let (dir, before) = (dir.clone(), folder.borrow().clone());
         let looked = tokio::task::spawn_blocking(move || {
-            let found = Folder::look(&dir, &mut packages);
+            let found = before.again(&dir, &mut packages);
             (packages, found)
         });
         let Ok((back, found)) = looked.await else {

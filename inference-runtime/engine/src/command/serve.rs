@@ -45,19 +45,17 @@ pub(super) struct Serve {
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
-    /// End when the parent process ends
-    #[arg(long, hide = true)]
-    die_with_parent: bool,
+    /// End when the parent process, which is this one, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    die_with_parent: Option<i32>,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode> {
+        probe::end_with_parent(self.die_with_parent)?;
         ort_ep_sys::session::keep_heap_small();
         // What ONNX Runtime logs it also answers, and a client that sends bad indices must not fill the log.
         telemetry::start(self.log, "info,onnxruntime=off");
-        if self.die_with_parent {
-            probe::end_with_parent();
-        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

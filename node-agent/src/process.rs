@@ -170,7 +170,9 @@ async fn keep(
     };
     // Who hears of the end finds free what it held.
     drop(holds);
-    ended.send_replace(Some(status.map_or_else(|e| e.to_string(), |status| status.to_string())));
+    ended.send_replace(Some(
+        status.map_or_else(|e| e.to_string(), |status| status.to_string()),
+    ));
 }
 
 async fn head(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {

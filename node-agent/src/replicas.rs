@@ -356,7 +356,8 @@ mod tests {
         let counted = Arc::clone(&asked);
         let service = tower::service_fn(move |_: axum::http::Request<kube::client::Body>| {
             counted.fetch_add(1, Ordering::Relaxed);
-            std::future::pending::<Result<axum::http::Response<kube::client::Body>, std::convert::Infallible>>()
+            std::future::pending::<Result<axum::http::Response<kube::client::Body>, std::convert::Infallible>>(
+            )
         });
         let replicas = [replica("a", "c"), replica("b", "c")];
         let reported = Reported {

@@ -79,8 +79,15 @@ impl Packages {
         let mut folders: Vec<PathBuf> = match entries {
             Ok(entries) => entries.iter().map(fs::DirEntry::path).collect(),
             Err(error) => {
-                complaints.push(format!("{}: {error}; its models stay as they were", root.display()));
-                return self.read.values().flat_map(|(models, _)| models.clone()).collect();
+                complaints.push(format!(
+                    "{}: {error}; its models stay as they were",
+                    root.display()
+                ));
+                return self
+                    .read
+                    .values()
+                    .flat_map(|(models, _)| models.clone())
+                    .collect();
             }
         };
         folders.sort();
@@ -334,7 +341,10 @@ mod tests {
 
     #[test]
     fn a_model_that_cannot_be_read_now_stays_as_it_was_with_its_package() {
-        let dir = folder(&[("m/1/model.onnx", "a"), ("m/model.yaml", "versionPolicy: { latest: 1 }")]);
+        let dir = folder(&[
+            ("m/1/model.onnx", "a"),
+            ("m/model.yaml", "versionPolicy: { latest: 1 }"),
+        ]);
         let cache = tempfile::tempdir().unwrap();
         let mut packages = Packages::open(cache.path().join("packages")).unwrap();
         let first = packages.scan(dir.path(), "default", &mut Vec::new());

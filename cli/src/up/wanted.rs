@@ -76,7 +76,10 @@ impl Folder {
         let mut named: BTreeMap<(String, String), String> = BTreeMap::new();
         let mut objects: BTreeMap<(String, String), String> = BTreeMap::new();
         for Located { at, object } in deployments {
-            let before = self.wanted.iter().find(|one| key(&one.deployment) == key(&object));
+            let before = self
+                .wanted
+                .iter()
+                .find(|one| key(&one.deployment) == key(&object));
             let checked = match (check(&at, object, dir, &name), before) {
                 (Err(complaint), Some(before)) => {
                     folder.complaints.push(format!("{complaint}; {STAYS}"));
@@ -124,7 +127,8 @@ impl Folder {
                 let found = documents::read(shown(path, dir), &text);
                 // Whoever saves a file may empty it first, or write its first letters.
                 let lost = found.is_empty() && before.is_some_and(|before| !before.is_empty());
-                let wrong = (lost && found.complaints.is_empty()).then_some("it is empty; remove it to let its models go");
+                let wrong = (lost && found.complaints.is_empty())
+                    .then_some("it is empty; remove it to let its models go");
                 (found, wrong.map(str::to_owned))
             }
             Err(error) => (Found::default(), Some(error.to_string())),

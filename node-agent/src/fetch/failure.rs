@@ -109,7 +109,11 @@ mod tests {
             (5, "CacheUnusable", "kernel log"),
         ] {
             let failure = Failure::cache("writing a download", &io::Error::from_raw_os_error(number));
-            assert_eq!((failure.reason, failure.retry), (reason, Retry::Soon), "{failure}");
+            assert_eq!(
+                (failure.reason, failure.retry),
+                (reason, Retry::Soon),
+                "{failure}"
+            );
             assert!(failure.message.contains(remedy), "{failure}");
             assert!(failure.message.contains("writing a download"), "{failure}");
         }

@@ -86,7 +86,9 @@ impl Opener {
             if redirected {
                 Failure::forbidden(format!("`{shown}` redirects where we do not follow: {why}"))
             } else {
-                Failure::unreachable(format!("`{shown}` cannot be reached: {why}; tried again by itself"))
+                Failure::unreachable(format!(
+                    "`{shown}` cannot be reached: {why}; tried again by itself"
+                ))
             }
         })?;
         let status = response.status();

@@ -98,7 +98,9 @@ impl Store {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             let tree = self.0.root.join(TREES).join(entry.file_name());
-            if !tree.exists() && let Err(error) = remove(&entry.path()) {
+            if !tree.exists()
+                && let Err(error) = remove(&entry.path())
+            {
                 tracing::debug!(%error, path = %entry.path().display(), "stays in the model cache");
             }
         }

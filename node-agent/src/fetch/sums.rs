@@ -46,7 +46,12 @@ impl Sums {
     pub(super) fn write(&self, at: &Path) -> io::Result<()> {
         let mut text = String::new();
         for (path, digest) in &self.0 {
-            let _ = writeln!(text, "{}  {}", digest.hex(), path.display().to_string().escape_debug());
+            let _ = writeln!(
+                text,
+                "{}  {}",
+                digest.hex(),
+                path.display().to_string().escape_debug()
+            );
         }
         if let Some(folder) = at.parent() {
             fs::create_dir_all(folder)?;

@@ -233,14 +233,20 @@ async fn every_failure_has_its_reason_and_leaves_no_model() {
             (reason, retry),
             "{path}: {failure}"
         );
-        assert!(!failure.message.contains("hidden"), "what signs an address is secret: {failure}");
+        assert!(
+            !failure.message.contains("hidden"),
+            "what signs an address is secret: {failure}"
+        );
     }
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let failure = fetcher
-        .fetch(&source(format!("http://{nobody}/m.onnx?signature=hidden"), &content))
+        .fetch(&source(
+            format!("http://{nobody}/m.onnx?signature=hidden"),
+            &content,
+        ))
         .await
         .unwrap_err();
     assert_eq!(failure.reason, "SourceUnreachable", "{failure}");
@@ -382,7 +388,11 @@ async fn a_cache_that_cannot_be_used_is_said_of_each_model_and_heals_by_itself()
     let fetcher = fetcher(&cache, 1 << 20);
     for _ in 0..2 {
         let failure = fetcher.fetch(&wanted).await.unwrap_err();
-        assert_eq!((failure.reason, failure.retry), ("CacheUnusable", Retry::Soon), "{failure}");
+        assert_eq!(
+            (failure.reason, failure.retry),
+            ("CacheUnusable", Retry::Soon),
+            "{failure}"
+        );
         assert!(failure.message.contains("--cache"), "what to do: {failure}");
     }
     std::fs::remove_file(&cache).unwrap();
@@ -394,8 +404,15 @@ async fn a_cache_that_cannot_be_used_is_said_of_each_model_and_heals_by_itself()
     let partial = in_cache(&cache, "partial", &other);
     std::fs::create_dir(&partial).unwrap();
     let failure = fetcher.fetch(&other).await.unwrap_err();
-    assert_eq!((failure.reason, failure.retry), ("CacheUnusable", Retry::Soon), "{failure}");
-    fetcher.fetch(&wanted).await.expect("what is here is still served");
+    assert_eq!(
+        (failure.reason, failure.retry),
+        ("CacheUnusable", Retry::Soon),
+        "{failure}"
+    );
+    fetcher
+        .fetch(&wanted)
+        .await
+        .expect("what is here is still served");
     std::fs::remove_dir(&partial).unwrap();
     fetcher.fetch(&other).await.unwrap();
 }
@@ -416,7 +433,11 @@ async fn a_disk_that_is_full_before_the_cache_is_loses_what_nobody_uses_then_say
     let sums = in_cache(cache.path(), "sums/sha256", &sources[2]);
     std::os::unix::fs::symlink("/dev/full", &sums).unwrap();
     let failure = fetcher.fetch(&sources[2]).await.unwrap_err();
-    assert_eq!((failure.reason, failure.retry), ("CacheFull", Retry::Soon), "{failure}");
+    assert_eq!(
+        (failure.reason, failure.retry),
+        ("CacheFull", Retry::Soon),
+        "{failure}"
+    );
     assert!(failure.message.contains("make room"), "{failure}");
     assert_eq!(
         names(&cache.path().join("trees/sha256")),

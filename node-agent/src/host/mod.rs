@@ -352,7 +352,10 @@ mod tests {
         assert_eq!(host.residents.len(), 3, "all of them, until their own ends");
         let statuses = host.shared.statuses.borrow().clone();
         let ready = condition::find(&statuses[&named("broken")].status.conditions, READY).unwrap();
-        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "EngineFailed"));
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("False", "EngineFailed")
+        );
         assert!(ready.message.contains("a bug"), "{}", ready.message);
         // Deleted while it rests, it goes at once and is begun no more.
         host.residents[&named("broken")].deleted.cancel();

@@ -20,7 +20,9 @@ pub(super) fn settings(tree: &Path, model: &Model, device: DeviceType) -> Result
     let read = File::open(&path).and_then(|file| file.take(SETTINGS + 1).read_to_string(&mut own));
     match read {
         Ok(bytes) if bytes as u64 > SETTINGS => {
-            return Err(invalid("has more than 1 MiB; it holds settings, some lines of them"));
+            return Err(invalid(
+                "has more than 1 MiB; it holds settings, some lines of them",
+            ));
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

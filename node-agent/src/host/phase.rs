@@ -203,7 +203,11 @@ mod tests {
             let lost = state(phase).step(Event::TreeLost);
             assert_eq!((lost.phase, lost.pause()), (Fetching, Some(SOON)));
             assert_eq!(lost.failure.as_ref().unwrap().reason, "CacheUnusable");
-            assert_eq!(lost.step(Event::Done), state(Probing), "said no longer than it is so");
+            assert_eq!(
+                lost.step(Event::Done),
+                state(Probing),
+                "said no longer than it is so"
+            );
         }
     }
 

@@ -306,7 +306,7 @@ impl Resident {
         }
     }
 
-    /// Schedulers hear of it, requests finish, the engine frees it.
+    /// Schedulers hear of it, requests finish, the engine frees it or ends.
     async fn drain(&mut self) -> Event {
         let (Some(using), Some(up)) = (&self.using, self.up.clone()) else {
             return Event::Done;
@@ -342,7 +342,10 @@ impl Resident {
                 Err(_) => format!("no answer within {UNLOAD:?}"),
             };
             // Its memory is promised to others as soon as this replica is released: only the process's end frees it now.
-            tracing::error!(replica = self.name, "not unloaded ({why}): its engine is started anew");
+            tracing::error!(
+                replica = self.name,
+                "not unloaded ({why}): its engine is started anew"
+            );
             using.renew(up.generation);
             std::future::pending().await
         };
@@ -415,5 +418,62 @@ fn refusal(message: &str) -> Failure {
         Failure::new("OutOfMemory", Retry::Slowly, message)
     } else {
         engine_failed(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::transport::Endpoint as Address;
+
+    #[tokio::test]
+    async fn a_model_that_its_engine_does_not_free_is_released_only_when_the_engine_has_ended() {
+        let cache = tempfile::tempdir().unwrap();
+        let options = Options::new("/nowhere".into(), cache.path().into(), [127, 0, 0, 1].into());
+        let devices = watch::channel(Vec::new()).1;
+        let engines = Engines::new(options.clone(), devices.clone(), CancellationToken::new());
+        let nobody: std::net::SocketAddr = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .unwrap();
+        let up = Arc::new(Up {
+            generation: 3,
+            grpc: nobody,
+            http: nobody,
+            repository: cache.path().to_owned(),
+            // Nobody answers: the model cannot be unloaded.
+            channel: Address::from_shared(format!("http://{nobody}"))
+                .unwrap()
+                .connect_lazy(),
+        });
+        let (using, standing, mut asked) = engines.pretend("gpu-0", &up);
+        let replica = serde_json::from_value(serde_json::json!({
+            "apiVersion": "afterglow.dev/v1alpha1", "kind": "ModelReplica",
+            "metadata": {"name": "m", "namespace": "team"},
+            "spec": {
+                "cluster": "c", "nodeName": "n", "device": "gpu-0", "revision": 1, "memory": "1Gi",
+                "model": {"source": {"uri": "https://h/m.onnx", "digest": "sha256:0"}}
+            }
+        }))
+        .unwrap();
+        let shared = Arc::new(Shared {
+            fetcher: Fetcher::open(crate::fetch::Options::new(cache.path().into(), 1 << 20)).unwrap(),
+            options,
+            engines,
+            devices,
+            statuses: watch::Sender::default(),
+        });
+        let key = ("team".to_owned(), "m".to_owned());
+        let mut resident = Resident::new(shared, key, replica, CancellationToken::new());
+        (resident.using, resident.up) = (Some(using), Some(up));
+        let mut draining = std::pin::pin!(resident.drain());
+        tokio::select! {
+            event = &mut draining => panic!("its memory is still taken: {event:?}"),
+            asked = asked.wait_for(|generation| *generation == 3) => drop(asked.unwrap()),
+        }
+        standing.send_replace(Standing::Coming(Some("it did not free a model".to_owned())));
+        assert_eq!(
+            draining.await,
+            Event::EngineDied("it did not free a model".to_owned())
+        );
     }
 }

@@ -142,7 +142,11 @@ mod tests {
         Device {
             name: "gpu-0".into(),
             offered,
-            not_offered_because: if offered { String::new() } else { lend::State::Lent.because().into() },
+            not_offered_because: if offered {
+                String::new()
+            } else {
+                lend::State::Lent.because().into()
+            },
             self_test: SelfTest {
                 result,
                 ..SelfTest::default()
@@ -219,10 +223,18 @@ mod tests {
             .step(Event::Done)
             .step(Event::Done)
             .step(Event::Done);
-        for because in ["it is too hot (95 °C or more)", "its sensors do not answer", "it has vanished"] {
+        for because in [
+            "it is too hot (95 °C or more)",
+            "its sensors do not answer",
+            "it has vanished",
+        ] {
             let mut ill = device(false, TestResult::Passed);
             because.clone_into(&mut ill.not_offered_because);
-            assert_eq!(reason(&ready, Some(&ill)), ("False".into(), "DeviceUnhealthy".into()), "{because}");
+            assert_eq!(
+                reason(&ready, Some(&ill)),
+                ("False".into(), "DeviceUnhealthy".into()),
+                "{because}"
+            );
         }
         let mut unwanted = device(false, TestResult::Passed);
         crate::discover::FORBIDDEN.clone_into(&mut unwanted.not_offered_because);

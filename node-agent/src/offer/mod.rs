@@ -151,7 +151,10 @@ impl Offer {
         let inventory = self.wires.inventory.borrow().clone();
         // First what needs no API server: a card that has become too hot must not serve on because nobody could be told.
         if let (Some(inventory), Some(lending)) = (&inventory, &self.lending) {
-            self.tell_engines(inventory, lending);
+            let mut known = inventory.devices.clone();
+            // Whether somebody has claimed a new one only the API server knows.
+            known.retain(|device| lending.contains_key(&device.name));
+            self.tell_engines(&known, lending);
         }
         let node = self.publisher.node().await?;
         let gpu_node = match self.publisher.claim(&node).await? {
@@ -177,7 +180,7 @@ impl Offer {
         let mut warnings = inventory.warnings.clone();
         let lending = self.step(&gpu_node, &inventory, &mut warnings).await?;
         let devices = lend::for_placement(&inventory.devices, &lending);
-        self.tell_engines(&inventory, &lending);
+        self.tell_engines(&inventory.devices, &lending);
 
         let facts = status::Facts {
             devices: &devices,
@@ -214,10 +217,10 @@ impl Offer {
         Ok(wait)
     }
 
-    fn tell_engines(&self, inventory: &Inventory, lending: &BTreeMap<String, State>) {
-        self.wires.ledger.record(&inventory.devices, lending);
+    fn tell_engines(&self, devices: &[Device], lending: &BTreeMap<String, State>) {
+        self.wires.ledger.record(devices, lending);
         // All of them: a replica on a device that may not be used any more is told why.
-        let usable = lend::for_engines(&inventory.devices, lending);
+        let usable = lend::for_engines(devices, lending);
         send_if_new(&self.wires.usable, usable);
     }
 
@@ -322,10 +325,7 @@ fn send_if_new<T: PartialEq>(sender: &watch::Sender<T>, value: T) -> bool {
 }
 
 /// What people should hear: a device that failed its test, was withdrawn, or is back.
-fn news(
-    old: Option<&GpuNodeStatus>,
-    new: &GpuNodeStatus,
-) -> Vec<(EventType, &'static str, String, String)> {
+fn news(old: Option<&GpuNodeStatus>, new: &GpuNodeStatus) -> Vec<(EventType, &'static str, String, String)> {
     let before = |name: &str| old?.devices.iter().find(|device| device.name == name);
     let mut news = Vec::new();
     for device in &new.devices {
@@ -421,8 +421,12 @@ mod tests {
                 _ => None,
             };
             let response = match body {
-                Some(body) => HttpResponse::builder().body(kube::client::Body::from(body.to_string().into_bytes())),
-                None => HttpResponse::builder().status(500).body(kube::client::Body::empty()),
+                Some(body) => {
+                    HttpResponse::builder().body(kube::client::Body::from(body.to_string().into_bytes()))
+                }
+                None => HttpResponse::builder()
+                    .status(500)
+                    .body(kube::client::Body::empty()),
             };
             async { Ok::<_, std::convert::Infallible>(response.unwrap()) }
         });
@@ -485,7 +489,7 @@ mod tests {
             devices: device("", TestResult::Passed).devices,
             ..Inventory::default()
         };
-        offer.lending = Some(BTreeMap::new());
+        offer.lending = Some(BTreeMap::from([("gpu-a".to_owned(), State::Serving)]));
         for because in ["", "it is too hot"] {
             inventory.devices[0].offered = because.is_empty();
             because.clone_into(&mut inventory.devices[0].not_offered_because);

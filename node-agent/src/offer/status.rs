@@ -85,11 +85,7 @@ fn ready(facts: &Facts<'_>, offered: usize) -> Condition {
 }
 
 fn degraded(facts: &Facts<'_>) -> Condition {
-    let faulty: Vec<&Device> = facts
-        .devices
-        .iter()
-        .filter(|device| faulty(device))
-        .collect();
+    let faulty: Vec<&Device> = facts.devices.iter().filter(|device| faulty(device)).collect();
     let mut message = reasons(faulty.iter().copied());
     for warning in facts.warnings {
         if !message.is_empty() {

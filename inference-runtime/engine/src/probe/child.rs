@@ -158,9 +158,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_probe_that_talks_without_end_is_not_kept_in_memory() {
-        let error = run("head -c 100000000 /dev/zero; head -c 100000000 /dev/zero >&2; echo last >&2; exit 4").await;
-        assert!(error.contains("exit status: 4") && error.ends_with("last"), "{error}");
+        let error =
+            run("head -c 100000000 /dev/zero; head -c 100000000 /dev/zero >&2; echo last >&2; exit 4").await;
+        assert!(
+            error.contains("exit status: 4") && error.ends_with("last"),
+            "{error}"
+        );
         let told = run("echo \"$*\" >&2; exit 4").await;
-        assert!(told.contains(&format!("--die-with-parent={}", std::process::id())), "{told}");
+        assert!(
+            told.contains(&format!("--die-with-parent={}", std::process::id())),
+            "{told}"
+        );
     }
 }

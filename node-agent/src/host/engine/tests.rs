@@ -72,3 +72,28 @@ async fn an_engine_is_renewed_once_for_what_it_did_not_free() {
     let next = tokio::time::timeout(Duration::ZERO, supervisor.renewed(3));
     assert!(next.await.is_err(), "the next process has done nothing wrong");
 }
+
+impl Engines {
+    /// An engine of `device` that is said to be up; what says so, and what hears that it is to be renewed.
+    pub(in crate::host) fn pretend(
+        &self,
+        device: &str,
+        up: &Arc<Up>,
+    ) -> (Using, watch::Sender<Standing>, watch::Receiver<u64>) {
+        let (sender, standing) = watch::channel(Standing::Up(Arc::clone(up)));
+        let renew = watch::Sender::new(0);
+        let asked = renew.subscribe();
+        let engine = Arc::new(Engine {
+            standing,
+            probing: tokio::sync::Mutex::default(),
+            renew,
+            stop: self.0.stop.child_token(),
+        });
+        let using = Using {
+            engines: self.clone(),
+            device: device.to_owned(),
+            engine,
+        };
+        (using, sender, asked)
+    }
+}

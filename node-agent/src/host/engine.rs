@@ -310,7 +310,7 @@ impl Supervisor {
             match tokio::time::timeout(FAREWELL + DEATH, &mut turn).await {
                 Ok(turn) => turn,
                 Err(_) => {
-                    self.lost(held(&format!("the former engine of {}", self.device)));
+                    self.lost(held(&format!("the former engine of {} was stopped", self.device)));
                     turn.await
                 }
             }

@@ -108,10 +108,8 @@ mod tests {
         });
         let client = bounded(Config::new(format!("http://{address}").parse().unwrap())).unwrap();
         let nodes: Api<Node> = Api::all(client);
-        let listed = tokio::time::timeout(
-            Duration::from_mins(1),
-            nodes.list(&kube::api::ListParams::default()),
-        );
+        let all = kube::api::ListParams::default();
+        let listed = tokio::time::timeout(Duration::from_mins(1), nodes.list(&all));
         listed.await.expect("it ends by itself").unwrap_err();
     }
 }

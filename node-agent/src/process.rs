@@ -258,7 +258,8 @@ mod tests {
         let held = Arc::new(());
         let process = Process::start(shell("exec sleep 600"), Arc::clone(&held)).unwrap();
         assert_eq!(Arc::strong_count(&held), 2);
-        assert!(process.kill().await || process.ended().await.contains("9"));
+        // Perhaps not at once, on a busy machine.
+        process.kill().await;
         assert_eq!(process.ended().await, "signal: 9 (SIGKILL)");
         assert_eq!(Arc::strong_count(&held), 1);
     }

@@ -228,13 +228,12 @@ impl Store {
 
     /// Removes something that nobody needs. What has been pinned meanwhile stays.
     fn evict(&self, victim: &Path) -> Result<(), Failure> {
-        let Some(item) = ({
+        let item = {
             let mut items = self.lock();
             let free = items.get(victim).is_some_and(|item| item.pins == 0);
             if free { items.remove(victim) } else { None }
-        }) else {
-            return Ok(());
         };
+        let Some(item) = item else { return Ok(()) };
         tracing::info!(path = %victim.display(), "evicted from the model cache");
         remove(victim).map_err(|error| {
             // Its bytes are still there.

@@ -307,13 +307,11 @@ impl Supervisor {
         let seat = self.engines.seat(&self.device);
         let waits = async {
             let mut turn = std::pin::pin!(seat.lock_owned());
-            match tokio::time::timeout(FAREWELL + DEATH, &mut turn).await {
-                Ok(turn) => turn,
-                Err(_) => {
-                    self.lost(held(&format!("the former engine of {} was stopped", self.device)));
-                    turn.await
-                }
+            if let Ok(turn) = tokio::time::timeout(FAREWELL + DEATH, &mut turn).await {
+                return turn;
             }
+            self.lost(held(&format!("the former engine of {} was stopped", self.device)));
+            turn.await
         };
         let turn = self.stop.run_until_cancelled(waits).await?;
         Some(Arc::new((turn, self.engines.0.occupants.enter(&self.device))))

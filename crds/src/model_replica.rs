@@ -75,7 +75,7 @@ pub struct ModelReplicaStatus {
     /// `Ready`; its reason is `Ready`, what is being done (`Fetching`, `Probing`, `Loading`, `Draining`) or what went wrong
     /// (`SourceNotFound`, `SourceUnreachable`, `SourceForbidden`, `DigestMismatch`, `SourceTooLarge`, `PackageInvalid`,
     /// `ModelInvalid`, `ProbeMismatch`, `PlacementRefused`, `OutOfMemory`, `ProbeFailed`, `DeviceUnknown`, `DeviceUnhealthy`,
-    /// `EngineFailed`, `CacheFull`).
+    /// `EngineFailed`, `CacheFull`, `CacheUnusable`).
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -21,6 +21,8 @@ pub mod metrics;
 #[cfg(test)]
 #[path = "../../tests/metrics_table.rs"]
 mod metrics_table;
+pub mod occupants;
 pub mod offer;
+mod process;
 pub mod replicas;
 pub mod report;

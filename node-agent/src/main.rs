@@ -23,9 +23,23 @@ use tokio_util::sync::CancellationToken;
 /// After the engines have ended, what is left is given this long.
 const REST: Duration = Duration::from_secs(5);
 
-#[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().verb {
+/// Threads that a card's driver holds are left behind after this.
+const THREADS: Duration = Duration::from_secs(1);
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
+    let outcome = runtime.block_on(act(arguments));
+    // Dropping the runtime would wait for every thread that reads a file of a card that hangs: for ever.
+    runtime.shutdown_timeout(THREADS);
+    outcome
+}
+
+async fn act(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.verb {
         Verb::Run(run) => {
             let _traces = afterglow_telemetry::start("afterglow-agent", Lines::of(run.log_format, "info"));
             Box::pin(serve(*run)).await?;
@@ -66,10 +80,21 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         cluster: run.cluster.clone(),
     })?;
     let client = kube::client().await.context("connecting to the API server")?;
-    let ledger = Arc::new(Ledger::default());
+    // host: nothing is wanted of it yet
+    let (usable_out, usable) = watch::channel(Vec::new());
+    let (desired_out, desired) = watch::channel(Vec::new());
+    let fetcher = Fetcher::open(sources(&run)).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
+    let host = host::spawn(hosting, fetcher.clone(), usable, desired.clone(), shutdown.clone());
+    metrics.hosts(Hosted {
+        engines: host.engines.clone(),
+        statuses: host.statuses.clone(),
+        desired,
+        fetcher,
+    });
+    let ledger = Arc::new(Ledger::new(host.occupants.clone()));
     let test_again = Arc::new(Notify::new());
     let (inventory_out, inventory) = watch::channel(None);
-    let (usable_out, usable) = watch::channel(Vec::new());
     let (node_uid_out, node_uid) = watch::channel(None);
     let (ready_out, ready) = watch::channel(Err("starting".to_owned()));
     let identity = offer::Identity {
@@ -101,10 +126,14 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     let stop = || shutdown.clone();
     // discover
+    let owners = Arc::clone(&ledger);
     let discovering = discover::run(
         run.search.clone(),
         inventory_out,
-        test_again,
+        discover::Tests {
+            again: test_again,
+            busy: Arc::new(move |device| owners.busy(device)),
+        },
         Arc::clone(&metrics),
         stop(),
     );
@@ -119,17 +148,6 @@ async fn serve(run: Run) -> anyhow::Result<()> {
             tracing::error!("devices cannot be lent to other pods: {error:#}");
         }
         Ok(())
-    });
-    // host
-    let fetcher = Fetcher::open(sources(&run)).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
-    let (desired_out, desired) = watch::channel(Vec::new());
-    let host = host::spawn(hosting, fetcher.clone(), usable, desired.clone(), stop());
-    metrics.hosts(Hosted {
-        engines: host.engines.clone(),
-        statuses: host.statuses.clone(),
-        desired,
-        fetcher,
     });
     // report
     let statuses = host.statuses.clone();
@@ -149,6 +167,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         _ = told.recv() => Ok(()),
         interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for a signal"),
         failed = failure(&mut parts) => Err(failed),
+        () = host.over() => Err(anyhow::anyhow!("the part that hosts models has ended; its panic stands above in the log")),
     };
     tracing::info!("stopping");
     shutdown.cancel();

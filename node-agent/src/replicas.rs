@@ -167,17 +167,7 @@ impl Writer {
         loop {
             let replicas = desired.borrow_and_update().clone();
             let reported = statuses.borrow_and_update().clone();
-            self.written.retain(|key, _| reported.contains_key(key));
-            let mut failed = false;
-            for replica in &replicas {
-                let Some(reported) = reported.get(&key(replica)) else {
-                    continue;
-                };
-                if let Err(error) = self.write(replica, reported).await {
-                    tracing::warn!("{error}; tried again");
-                    failed = true;
-                }
-            }
+            let failed = !self.round(&replicas, &reported).await;
             let again = async {
                 if failed {
                     tokio::time::sleep(RETRY).await;
@@ -191,6 +181,26 @@ impl Writer {
                 () = again => {}
             }
         }
+    }
+
+    /// Writes what is news; answers whether all of it is written.
+    async fn round(&mut self, replicas: &[ModelReplica], reported: &Statuses) -> bool {
+        self.written.retain(|key, _| reported.contains_key(key));
+        let mut all = true;
+        for replica in replicas {
+            let Some(reported) = reported.get(&key(replica)) else {
+                continue;
+            };
+            if let Err(error) = self.write(replica, reported).await {
+                tracing::warn!("{error}; tried again");
+                all = false;
+                // The others would wait as long each, and what they say would be old by then.
+                if matches!(error, ApiError::Silent { .. }) {
+                    break;
+                }
+            }
+        }
+        all
     }
 
     async fn write(&mut self, replica: &ModelReplica, reported: &Reported) -> Result<(), ApiError> {
@@ -287,6 +297,9 @@ fn without_finalizer(replica: &ModelReplica) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use afterglow_crds::condition::{State, set};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -361,5 +374,29 @@ mod tests {
             kind(Some(&failed), status(true, "Ready")),
             Some(EventType::Normal)
         );
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_says_nothing_is_waited_for_once_and_not_for_each_replica() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let service = tower::service_fn(move |_: axum::http::Request<kube::client::Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<Result<axum::http::Response<kube::client::Body>, std::convert::Infallible>>(
+            )
+        });
+        let replicas = [replica("a", "c"), replica("b", "c")];
+        let reported = Reported {
+            uid: Some("u".into()),
+            status: ModelReplicaStatus::default(),
+            engine_released: false,
+        };
+        let statuses: Statuses = replicas
+            .iter()
+            .map(|replica| (key(replica), reported.clone()))
+            .collect();
+        let mut writer = Writer::new(Client::new(service, "default"), "n");
+        assert!(!writer.round(&replicas, &statuses).await);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// What was found in one file.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Found {
     pub(super) deployments: Vec<Located<ModelDeployment>>,
     pub(super) clusters: Vec<Located<InferenceCluster>>,
@@ -18,8 +18,15 @@ pub(super) struct Found {
     pub(super) notices: Vec<String>,
 }
 
+impl Found {
+    /// Whether there is nothing of ours in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.deployments.is_empty() && self.clusters.is_empty()
+    }
+}
+
 /// A document and where it begins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Located<T> {
     pub(super) at: String,
     pub(super) object: T,

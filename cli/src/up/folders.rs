@@ -25,6 +25,8 @@ pub(super) struct Packages {
     folder: PathBuf,
     /// By what the files looked like: a model of a gigabyte is not read again because somebody looked.
     made: BTreeMap<String, (PathBuf, package::Package)>,
+    /// What each folder was when it could be read: its models, and the keys of their packages.
+    read: BTreeMap<PathBuf, (Vec<Wanted>, Vec<String>)>,
 }
 
 /// What of `model.yaml` decides here: which versions. The engine reads the rest.
@@ -62,19 +64,32 @@ impl Packages {
         Ok(Self {
             folder,
             made: BTreeMap::new(),
+            read: BTreeMap::new(),
         })
     }
 
-    /// The models of `dir/models` where there is such a folder, else of `dir`. A model that cannot be read is a complaint.
+    /// The models of `dir/models` where there is such a folder, else of `dir`. A model that cannot be read is a complaint; one
+    /// that could before, and whose files are perhaps just being copied, stays as it was.
     pub(super) fn scan(&mut self, dir: &Path, cluster: &str, complaints: &mut Vec<String>) -> Vec<Wanted> {
         let models = dir.join("models");
         let root = if models.is_dir() { models } else { dir.to_owned() };
         let mut wanted = Vec::new();
         let mut seen = Vec::new();
-        let Ok(entries) = fs::read_dir(&root) else {
-            return wanted;
+        let entries = fs::read_dir(&root).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let mut folders: Vec<PathBuf> = match entries {
+            Ok(entries) => entries.iter().map(fs::DirEntry::path).collect(),
+            Err(error) => {
+                complaints.push(format!(
+                    "{}: {error}; its models stay as they were",
+                    root.display()
+                ));
+                return self
+                    .read
+                    .values()
+                    .flat_map(|(models, _)| models.clone())
+                    .collect();
+            }
         };
-        let mut folders: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
         folders.sort();
         for folder in folders.iter().filter(|path| path.is_dir()) {
             let name = folder
@@ -85,11 +100,26 @@ impl Packages {
             if name.starts_with('.') {
                 continue;
             }
-            match self.model(folder, &name, cluster, &mut seen) {
-                Ok(models) => wanted.extend(models),
-                Err(error) => complaints.push(format!("{}: {error:#}", folder.display())),
+            let mut keys = Vec::new();
+            match self.model(folder, &name, cluster, &mut keys) {
+                Ok(models) => {
+                    self.read.insert(folder.clone(), (models, keys));
+                }
+                Err(error) => {
+                    let stays = if self.read.contains_key(folder) {
+                        "; the model stays in service as it was"
+                    } else {
+                        ""
+                    };
+                    complaints.push(format!("{}: {error:#}{stays}", folder.display()));
+                }
+            }
+            if let Some((models, keys)) = self.read.get(folder) {
+                wanted.extend(models.iter().cloned());
+                seen.extend(keys.iter().cloned());
             }
         }
+        self.read.retain(|folder, _| folders.contains(folder));
         self.made.retain(|key, (file, _)| {
             let stays = seen.contains(key);
             if !stays {
@@ -307,6 +337,30 @@ mod tests {
     fn a_folder_named_models_is_where_they_are() {
         let dir = folder(&[("models/a/1/model.onnx", "a"), ("b/1/model.onnx", "b")]);
         assert_eq!(scan(dir.path()).0, [("a".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_read_now_stays_as_it_was_with_its_package() {
+        let dir = folder(&[
+            ("m/1/model.onnx", "a"),
+            ("m/model.yaml", "versionPolicy: { latest: 1 }"),
+        ]);
+        let cache = tempfile::tempdir().unwrap();
+        let mut packages = Packages::open(cache.path().join("packages")).unwrap();
+        let first = packages.scan(dir.path(), "default", &mut Vec::new());
+        let file = first[0].deployment.spec.model.source.uri.replace("file://", "");
+        // Half saved.
+        fs::write(dir.path().join("m/model.yaml"), "versionPolicy: { lat").unwrap();
+        for _ in 0..2 {
+            let mut complaints = Vec::new();
+            assert_eq!(packages.scan(dir.path(), "default", &mut complaints), first);
+            assert!(complaints[0].contains("stays in service"), "{complaints:?}");
+            assert!(Path::new(&file).exists(), "its package is still needed");
+        }
+        fs::remove_dir_all(dir.path().join("m")).unwrap();
+        let mut complaints = Vec::new();
+        assert!(packages.scan(dir.path(), "default", &mut complaints).is_empty());
+        assert!(complaints.is_empty() && !Path::new(&file).exists());
     }
 
     #[test]

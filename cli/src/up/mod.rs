@@ -153,11 +153,15 @@ impl Machine {
                 sysfs: "/sys".into(),
                 dev: "/dev".into(),
             };
-            let again = Arc::new(Notify::new());
+            // Nobody asks here for a test of what is in use.
+            let tests = discover::Tests {
+                again: Arc::new(Notify::new()),
+                busy: Arc::new(|_| false),
+            };
             tokio::spawn(discover::run(
                 search,
                 inventory_out,
-                again,
+                tests,
                 Arc::clone(&metrics),
                 stop.clone(),
             ));
@@ -410,9 +414,9 @@ fn note(devices: &[Device], cpu: CpuFallback, choice: &Choice) {
 async fn follow(dir: PathBuf, mut packages: Packages, folder: watch::Sender<Folder>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let dir = dir.clone();
+        let (dir, before) = (dir.clone(), folder.borrow().clone());
         let looked = tokio::task::spawn_blocking(move || {
-            let found = Folder::look(&dir, &mut packages);
+            let found = before.again(&dir, &mut packages);
             (packages, found)
         });
         let Ok((back, found)) = looked.await else {

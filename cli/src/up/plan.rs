@@ -400,7 +400,7 @@ fn state(replica: &ModelReplica) -> Phase {
         "SourceNotFound" | "SourceUnreachable" | "SourceForbidden" | "DigestMismatch" | "SourceTooLarge"
         | "PackageInvalid" | "ModelInvalid" => Phase::SourceFailed,
         "ProbeMismatch" | "PlacementRefused" | "OutOfMemory" | "ProbeFailed" | "DeviceUnknown"
-        | "DeviceUnhealthy" | "EngineFailed" | "CacheFull" => Phase::DeviceFailed,
+        | "DeviceUnhealthy" | "EngineFailed" | "CacheFull" | "CacheUnusable" => Phase::DeviceFailed,
         _ => Phase::Working,
     }
 }

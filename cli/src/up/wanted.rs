@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use afterglow_crds::{InferenceCluster, ModelDeployment};
 
-use super::documents::{self, Located};
+use super::documents::{self, Found, Located};
 use super::folders::{NAMESPACE, Packages};
+
+/// Behind what is wrong with something that was right before.
+const STAYS: &str = "what it said before stays in service until this is mended";
 
 /// A deployment, and what is known beside it.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +29,8 @@ pub(super) struct Folder {
     pub(super) wanted: Vec<Wanted>,
     pub(super) complaints: Vec<String>,
     pub(super) notices: Vec<String>,
+    /// Each file as it was when all of it could be read.
+    files: BTreeMap<PathBuf, Found>,
 }
 
 impl Folder {
@@ -38,22 +43,32 @@ impl Folder {
         name.unwrap_or_else(|| "default".to_owned())
     }
 
-    /// Looks at a folder.
+    /// Looks at a folder for the first time.
     pub(super) fn look(dir: &Path, packages: &mut Packages) -> Self {
+        Self::default().again(dir, packages)
+    }
+
+    /// Looks again. What cannot be understood now, because somebody is just saving it or has made a mistake, stays wanted as
+    /// it was: as an API server that refuses an update keeps the object. What is removed is wanted no more.
+    pub(super) fn again(&self, dir: &Path, packages: &mut Packages) -> Self {
         let mut folder = Self::default();
-        let mut found = Vec::new();
-        for file in yaml_files(dir) {
-            match fs::read_to_string(&file) {
-                Ok(text) => found.push(documents::read(shown(&file, dir), &text)),
-                Err(error) => folder.complaints.push(format!("{}: {error}", file.display())),
+        let files = match yaml_files(dir) {
+            Ok(files) => files,
+            Err(error) => {
+                let complaint = format!("{}: {error}; all stays as it was", dir.display());
+                return Self {
+                    complaints: vec![complaint],
+                    ..self.clone()
+                };
             }
-        }
+        };
         let mut deployments = Vec::new();
-        for file in found {
-            folder.complaints.extend(file.complaints);
-            folder.notices.extend(file.notices);
-            deployments.extend(file.deployments);
-            for cluster in file.clusters {
+        for path in files {
+            let found = self.read(&path, dir, &mut folder);
+            folder.complaints.extend(found.complaints);
+            folder.notices.extend(found.notices);
+            deployments.extend(found.deployments);
+            for cluster in found.clusters {
                 folder.set_cluster(cluster);
             }
         }
@@ -61,7 +76,18 @@ impl Folder {
         let mut named: BTreeMap<(String, String), String> = BTreeMap::new();
         let mut objects: BTreeMap<(String, String), String> = BTreeMap::new();
         for Located { at, object } in deployments {
-            match check(&at, object, dir, &name) {
+            let before = self
+                .wanted
+                .iter()
+                .find(|one| key(&one.deployment) == key(&object));
+            let checked = match (check(&at, object, dir, &name), before) {
+                (Err(complaint), Some(before)) => {
+                    folder.complaints.push(format!("{complaint}; {STAYS}"));
+                    Ok(before.clone())
+                }
+                (checked, _) => checked,
+            };
+            match checked {
                 Ok(wanted) => {
                     let object = key(&wanted.deployment);
                     let model = (object.0.clone(), model_name(&wanted.deployment));
@@ -93,6 +119,39 @@ impl Folder {
         folder
     }
 
+    /// A file as it is, or as it was when all of it could be read.
+    fn read(&self, path: &Path, dir: &Path, folder: &mut Self) -> Found {
+        let before = self.files.get(path);
+        let (found, wrong) = match fs::read_to_string(path) {
+            Ok(text) => {
+                let found = documents::read(shown(path, dir), &text);
+                // Whoever saves a file may empty it first, or write its first letters.
+                let lost = found.is_empty() && before.is_some_and(|before| !before.is_empty());
+                let wrong = (lost && found.complaints.is_empty())
+                    .then_some("it is empty; remove it to let its models go");
+                (found, wrong.map(str::to_owned))
+            }
+            Err(error) => (Found::default(), Some(error.to_string())),
+        };
+        let wrong = wrong.map(|wrong| format!("{}: {wrong}", shown(path, dir).display()));
+        let mut complaints = found.complaints.clone();
+        complaints.extend(wrong);
+        if complaints.is_empty() {
+            folder.files.insert(path.to_owned(), found.clone());
+            return found;
+        }
+        let Some(before) = before else {
+            // What of a new file can be read is wanted; the rest is told.
+            return Found { complaints, ..found };
+        };
+        folder.files.insert(path.to_owned(), before.clone());
+        let complaints = complaints.iter().map(|complaint| format!("{complaint}; {STAYS}"));
+        Found {
+            complaints: complaints.collect(),
+            ..before.clone()
+        }
+    }
+
     fn set_cluster(&mut self, Located { at, object }: Located<InferenceCluster>) {
         if self.cluster.is_some() {
             self.complaints.push(format!(
@@ -108,19 +167,17 @@ impl Folder {
     }
 }
 
-fn yaml_files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
-            yaml && path.is_file()
-        })
-        .collect();
+fn yaml_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+        if yaml && path.is_file() {
+            files.push(path);
+        }
+    }
     files.sort();
-    files
+    Ok(files)
 }
 
 fn shown<'a>(file: &'a Path, dir: &Path) -> &'a Path {
@@ -258,6 +315,48 @@ mod tests {
         ] {
             assert!(all.contains(told), "{told} in {all}");
         }
+    }
+
+    #[test]
+    fn what_is_being_saved_or_has_become_wrong_stays_as_it_was_until_it_is_mended_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, cache) = (dir.path().join("m.yaml"), tempfile::tempdir().unwrap());
+        let mut packages = Packages::open(cache.path().join("p")).unwrap();
+        let whole = deployment("m", "  replicas: 2\n");
+        fs::write(&file, &whole).unwrap();
+        let mut folder = Folder::look(dir.path(), &mut packages);
+        let wanted = folder.wanted.clone();
+        assert_eq!(wanted.len(), 1, "{:?}", folder.complaints);
+        let wrong = whole.replace(DIGEST, "md5:1");
+        let unknown = whole.replace("replicas", "replica");
+        for text in ["", "apiV", &whole[..whole.len() - 20], &unknown, &wrong] {
+            fs::write(&file, text).unwrap();
+            for _ in 0..2 {
+                folder = folder.again(dir.path(), &mut packages);
+                assert_eq!(folder.wanted, wanted, "{text:?}");
+                assert_eq!(folder.complaints.len(), 1, "{text:?}: {:?}", folder.complaints);
+                assert!(folder.complaints[0].ends_with(STAYS), "{:?}", folder.complaints);
+            }
+        }
+        fs::write(&file, deployment("m", "  replicas: 3\n")).unwrap();
+        folder = folder.again(dir.path(), &mut packages);
+        assert_eq!(folder.wanted[0].deployment.spec.replicas, 3);
+        assert!(folder.complaints.is_empty(), "{:?}", folder.complaints);
+        fs::remove_file(&file).unwrap();
+        folder = folder.again(dir.path(), &mut packages);
+        assert!(folder.wanted.is_empty() && folder.complaints.is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_now_wants_what_it_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let mut packages = Packages::open(cache.path().join("p")).unwrap();
+        fs::write(dir.path().join("m.yaml"), deployment("m", "")).unwrap();
+        let folder = Folder::look(dir.path(), &mut packages);
+        let gone = folder.again(&dir.path().join("nowhere"), &mut packages);
+        assert_eq!(gone.wanted, folder.wanted);
+        assert_eq!(gone.complaints.len(), 1);
     }
 
     #[test]

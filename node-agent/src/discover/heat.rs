@@ -20,11 +20,11 @@ pub(super) enum Heat {
 }
 
 impl Heat {
-    /// The state after a reading. A card without a sensor is fine.
+    /// The state after a reading. A card without a sensor is fine; one that was too hot and says nothing more may still be.
     #[must_use]
     pub(super) fn next(self, temperature: Option<f64>) -> Self {
         let Some(now) = temperature else {
-            return Self::Fine;
+            return if self == Self::Stop { self } else { Self::Fine };
         };
         let over = |limit: f64, already: bool| now >= if already { limit - HYSTERESIS } else { limit };
         if over(STOP, self == Self::Stop) {
@@ -63,6 +63,7 @@ mod tests {
             heat = heat.next(Some(degrees));
             assert_eq!(heat, is, "at {degrees}");
         }
-        assert_eq!(Stop.next(None), Fine, "no sensor, no judgement");
+        assert_eq!(Fine.next(None), Fine, "no sensor, no judgement");
+        assert_eq!(Stop.next(None), Stop, "silence is no cooling");
     }
 }

@@ -3,11 +3,14 @@
 //! Looking is cheap and happens every few seconds: `/sys` says which cards are there and how hot they are. Testing is not: it
 //! happens at the start, when the cards or what may be done with them have changed, when somebody asks, and again after a
 //! test that crashed. A test that came out wrong is not repeated until it helps: a card that computed wrong once will again.
+//! And who passed is not tested again because of another: a test beside whoever uses a device slows both, and can fail for want
+//! of memory.
 
 mod heat;
 mod merge;
 mod opencl;
 mod pci;
+mod read;
 mod sysfs;
 mod table;
 
@@ -25,7 +28,8 @@ use crate::metrics::Metrics;
 use heat::Heat;
 pub use merge::FORBIDDEN;
 use merge::Found;
-use opencl::Examination;
+use opencl::{Examination, Seen, Verdict};
+use read::Reader;
 use sysfs::Card;
 pub use sysfs::Readings;
 pub use table::table;
@@ -48,22 +52,34 @@ pub struct Inventory {
     pub warnings: Vec<String>,
 }
 
-/// Looks every few seconds until it is told to stop, and publishes what has changed. `again` asks for a new test.
+/// Whether somebody is on a device, by its name.
+pub type Busy = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// When tests are due beside those that discovery makes by itself, and where they would disturb.
+pub struct Tests {
+    /// Asks for a new test of every device that nobody is on.
+    pub again: Arc<Notify>,
+    /// Who is on a device that passed its test is left alone.
+    pub busy: Busy,
+}
+
+/// Looks every few seconds until it is told to stop, and publishes what has changed.
 pub async fn run(
     search: Search,
     inventory: watch::Sender<Option<Arc<Inventory>>>,
-    again: Arc<Notify>,
+    tests: Tests,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) {
     let mut discovery = Discovery::new(search);
+    discovery.busy = tests.busy;
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = again.notified() => asked = true,
+            () = tests.again.notified() => asked = true,
             _ = tick.tick() => {}
         }
         let found = tokio::select! {
@@ -84,7 +100,10 @@ pub async fn run(
 /// The looks so far.
 pub struct Discovery {
     search: Search,
+    busy: Busy,
     cards: Option<Vec<Card>>,
+    /// What OpenCL showed in the last test.
+    seen: Vec<Seen>,
     found: Vec<Found>,
     /// Why OpenCL could not be asked, if so.
     broken: Option<String>,
@@ -92,6 +111,8 @@ pub struct Discovery {
     heat: BTreeMap<String, Heat>,
     readings: BTreeMap<String, Readings>,
     retry: Option<(Instant, Duration)>,
+    kernel: Reader<Vec<Card>>,
+    sensors: BTreeMap<String, Reader<Readings>>,
 }
 
 impl Discovery {
@@ -99,20 +120,24 @@ impl Discovery {
     pub fn new(search: Search) -> Self {
         Self {
             search,
+            busy: Arc::new(|_| false),
             cards: None,
+            seen: Vec::new(),
             found: Vec::new(),
             broken: None,
             gone: BTreeMap::new(),
             heat: BTreeMap::new(),
             readings: BTreeMap::new(),
             retry: None,
+            kernel: Reader::new(READ),
+            sensors: BTreeMap::new(),
         }
     }
 
     /// One look; it tests where that is due, or `asked` for.
     pub async fn look(&mut self, asked: bool) -> Inventory {
         let (sysfs, dev) = (self.search.sysfs.clone(), self.search.dev.clone());
-        match blocking(move || sysfs::cards(&sysfs, &dev)).await {
+        match self.kernel.read(move || sysfs::cards(&sysfs, &dev)).await {
             None => tracing::warn!(
                 "the kernel does not answer for the cards in /sys; nothing is known of their health"
             ),
@@ -120,7 +145,7 @@ impl Discovery {
                 let fixed: Vec<Card> = cards.iter().map(without_what_changes_by_itself).collect();
                 let due = self.retry.is_some_and(|(at, _)| Instant::now() >= at);
                 if asked || due || self.cards.as_ref() != Some(&fixed) {
-                    self.test(&cards).await;
+                    self.test(&cards, asked).await;
                     self.cards = Some(fixed);
                 }
             }
@@ -129,12 +154,17 @@ impl Discovery {
         self.inventory()
     }
 
-    async fn test(&mut self, cards: &[Card]) {
+    async fn test(&mut self, cards: &[Card], asked: bool) {
         let engine = self.search.engine();
         tracing::info!(engine = %engine.display(), cards = cards.len(), "testing the devices");
-        let examination = opencl::examine(&engine).await;
+        let mut examination = opencl::examine(&engine, &self.known(asked)).await;
+        if examination.broken.is_some() {
+            // One card that hangs can keep all from being listed; the others are as they were.
+            examination.devices = self.still_here(cards);
+        }
         self.retry = next_try(&examination, self.retry);
         self.broken.clone_from(&examination.broken);
+        self.seen.clone_from(&examination.devices);
         let found = merge::merge(cards, &examination, self.search.cpu_fallback);
         for Found { device, .. } in &found {
             tracing::info!(
@@ -151,13 +181,40 @@ impl Discovery {
         }
     }
 
+    /// Devices whose verdict stands: they passed, and nobody asks, or somebody is on them.
+    fn known(&self, asked: bool) -> Vec<Seen> {
+        let stands = |seen: &&Seen| {
+            let found = self.found_of(seen);
+            let busy = found.is_some_and(|found| (self.busy)(&found.device.name));
+            seen.self_test == Some(Verdict::Pass) && (!asked || busy)
+        };
+        self.seen.iter().filter(stands).cloned().collect()
+    }
+
+    /// What OpenCL showed the last time, without cards that the kernel has lost since.
+    fn still_here(&self, cards: &[Card]) -> Vec<Seen> {
+        let here = |seen: &&Seen| {
+            let card = self.found_of(seen).and_then(|found| found.card.as_ref());
+            card.is_none_or(|card| cards.iter().any(|now| now.address == card.address))
+        };
+        self.seen.iter().filter(here).cloned().collect()
+    }
+
+    fn found_of(&self, seen: &Seen) -> Option<&Found> {
+        let selector = Some(seen.device.as_str());
+        let mut found = self.found.iter();
+        found.find(|found| found.device.selector.as_deref() == selector)
+    }
+
     /// How the cards are.
     async fn feel(&mut self) {
         let mut readings = BTreeMap::new();
         for Found { device, card } in &self.found {
             let Some(card) = card else { continue };
             let folder = card.folder.clone();
-            let Some(read) = blocking(move || sysfs::readings(&folder)).await else {
+            let sensors = self.sensors.entry(device.name.clone());
+            let sensors = sensors.or_insert_with(|| Reader::new(READ));
+            let Some(read) = sensors.read(move || sysfs::readings(&folder)).await else {
                 continue;
             };
             let heat = self.heat.entry(device.name.clone()).or_default();
@@ -238,13 +295,6 @@ fn next_try(examination: &Examination, last: Option<(Instant, Duration)>) -> Opt
     Some((Instant::now() + wait, wait))
 }
 
-async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::time::timeout(READ, tokio::task::spawn_blocking(read))
-        .await
-        .ok()?
-        .ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
@@ -276,13 +326,20 @@ mod tests {
         for (index, bus) in buses.iter().enumerate() {
             let _ = writeln!(
                 script,
-                "*opencl:{index}*) echo '[{}]';;",
+                "*opencl:{index}*) echo {bus} >> {}/tested; echo '[{}]';;",
+                root.display(),
                 card(index, bus, r#"{"verdict":"pass"}"#)
             );
         }
         let path = root.join("engine");
         fs::write(&path, script + "esac\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The buses of the cards that were tested, in order.
+    fn tested(root: &Path) -> Vec<String> {
+        let tested = fs::read_to_string(root.join("tested")).unwrap_or_default();
+        tested.lines().map(str::to_owned).collect()
     }
 
     fn asked(root: &Path) -> usize {
@@ -367,6 +424,45 @@ mod tests {
         fake::rx_580(root.path(), 1, "0000:03:00.0");
         engine(root.path(), &[1, 3]);
         assert!(discovery.look(false).await.devices[1].offered, "back again");
+    }
+
+    #[tokio::test]
+    async fn who_passed_is_not_tested_again_because_of_another_nor_while_somebody_is_on_it() {
+        let root = tempfile::tempdir().unwrap();
+        fake::rx_580(root.path(), 0, "0000:01:00.0");
+        engine(root.path(), &[1]);
+        let mut discovery = discovery(root.path());
+        discovery.busy = Arc::new(|device| device == "gpu-0000-01-00-0");
+        discovery.look(false).await;
+        assert_eq!(tested(root.path()), ["1"]);
+        fake::rx_580(root.path(), 1, "0000:03:00.0");
+        // OpenCL lists the new one first: the old one has another number and is still the same.
+        engine(root.path(), &[3, 1]);
+        let both = discovery.look(false).await;
+        assert_eq!(tested(root.path()), ["1", "3"]);
+        assert!(both.devices.iter().all(|device| device.offered), "{both:?}");
+        assert_eq!(both.devices[0].selector.as_deref(), Some("opencl:1"));
+        discovery.look(true).await;
+        assert_eq!(tested(root.path()), ["1", "3", "3"], "asked for, but one serves");
+        discovery.busy = Arc::new(|_| false);
+        discovery.look(true).await;
+        assert_eq!(tested(root.path()), ["1", "3", "3", "3", "1"]);
+    }
+
+    #[tokio::test]
+    async fn a_card_whose_loss_breaks_the_listing_takes_no_other_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        fake::rx_580(root.path(), 0, "0000:01:00.0");
+        fake::rx_580(root.path(), 1, "0000:03:00.0");
+        engine(root.path(), &[1, 3]);
+        let mut discovery = discovery(root.path());
+        discovery.look(false).await;
+        fs::remove_dir_all(root.path().join("sys/class/drm/card1")).unwrap();
+        fs::write(root.path().join("engine"), "#!/bin/sh\nkill -SEGV $$\n").unwrap();
+        let after = discovery.look(false).await;
+        let offered: Vec<bool> = after.devices.iter().map(|device| device.offered).collect();
+        assert_eq!(offered, [true, false], "{after:?}");
+        assert!(after.warnings[0].contains("signal: 11"), "{after:?}");
     }
 
     #[tokio::test]

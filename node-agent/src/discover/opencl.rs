@@ -2,12 +2,13 @@
 //!
 //! A driver that hangs or crashes takes the child with it; the agent reads that as a failed self-test.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::process::Command;
+
+use crate::process::{self, Failed, Process};
 
 /// Listing loads every driver, nothing more.
 const LISTING: Duration = Duration::from_mins(1);
@@ -40,6 +41,23 @@ pub(super) struct Seen {
     pub(super) self_test: Option<Verdict>,
     /// How fast it is.
     pub(super) measured: Option<Measured>,
+}
+
+impl Seen {
+    /// Whether the two are one device with one driver. Its number says so only where the driver tells no address.
+    fn is(&self, other: &Self) -> bool {
+        let what = |seen: &Self| {
+            let number = seen.device.clone();
+            (
+                seen.pci,
+                seen.pci.is_none().then_some(number),
+                seen.name.clone(),
+                seen.platform.clone(),
+                seen.driver_version.clone(),
+            )
+        };
+        what(self) == what(other)
+    }
 }
 
 /// A PCI address.
@@ -95,8 +113,8 @@ pub(super) struct Examination {
     pub(super) crashed: bool,
 }
 
-/// Lists the devices, then tests and measures each in a process of its own.
-pub(super) async fn examine(engine: &Path) -> Examination {
+/// Lists the devices, then tests and measures each in a process of its own, but for those whose verdict is `known`.
+pub(super) async fn examine(engine: &Path, known: &[Seen]) -> Examination {
     let mut examination = match ask(engine, &["--quick"], LISTING).await {
         Ok(devices) => Examination {
             devices,
@@ -111,6 +129,11 @@ pub(super) async fn examine(engine: &Path) -> Examination {
         }
     };
     for device in &mut examination.devices {
+        if let Some(known) = known.iter().find(|known| known.is(device)) {
+            device.self_test.clone_from(&known.self_test);
+            device.measured = known.measured;
+            continue;
+        }
         let tested = ask(engine, &["--only", &device.device], TESTING).await;
         let (verdict, measured) = match tested.map(|mut devices| devices.pop()) {
             Ok(Some(tested)) if tested.name == device.name => (tested.self_test, tested.measured),
@@ -139,52 +162,28 @@ fn fail(reason: &str) -> Verdict {
 
 async fn ask(engine: &Path, arguments: &[&str], limit: Duration) -> Result<Vec<Seen>, String> {
     let mut command = Command::new(engine);
-    command
-        .args(["devices", "--output", "json"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.args(["devices", "--output", "json"]).args(arguments);
     // Mesa's rusticl is installed with every driver switched off.
     if std::env::var_os("RUSTICL_ENABLE").is_none() {
         command.env("RUSTICL_ENABLE", "radeonsi");
     }
-    let path = PathBuf::from(engine);
-    let output = match tokio::time::timeout(limit, command.output()).await {
-        Err(_) => {
-            return Err(format!(
-                "{CHILD}did not finish in {} s and was ended: the driver or the card hangs",
-                limit.as_secs()
-            ));
-        }
-        Ok(Err(error)) => {
-            return Err(format!(
-                "{CHILD}could not be started: {}: {error}; set AFTERGLOW_ENGINE to the engine's path",
-                path.display()
-            ));
-        }
-        Ok(Ok(output)) => output,
-    };
+    let output = Process::run(command, limit, ()).await.map_err(|why| match why {
+        Failed::Late => format!(
+            "{CHILD}did not finish in {} s and was ended: the driver or the card hangs",
+            limit.as_secs()
+        ),
+        Failed::Start(error) => format!(
+            "{CHILD}could not be started: {}: {error}; set AFTERGLOW_ENGINE to the engine's path",
+            engine.display()
+        ),
+    })?;
     // A failed test makes it exit with 1 and still say what it found.
     serde_json::from_slice(&output.stdout).map_err(|error| {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let last = stderr.lines().rev().find(|line| !line.trim().is_empty());
-        let said = last.map_or_else(
-            || {
-                if output.stdout.is_empty() {
-                    String::new()
-                } else {
-                    format!(", its answer cannot be read: {error}")
-                }
-            },
-            |line| {
-                format!(
-                    ", its last words: {}",
-                    line.trim().chars().take(300).collect::<String>()
-                )
-            },
-        );
+        let said = match process::last_words(&output.stderr) {
+            Some(line) => format!(", its last words: {}", line.chars().take(300).collect::<String>()),
+            None if output.stdout.is_empty() => String::new(),
+            None => format!(", its answer cannot be read: {error}"),
+        };
         format!("{CHILD}ended with {}{said}", output.status)
     })
 }
@@ -193,6 +192,7 @@ async fn ask(engine: &Path, arguments: &[&str], limit: Duration) -> Result<Vec<S
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -217,7 +217,7 @@ mod tests {
                 "case \"$*\" in *--quick*) echo '[{CARD},{second}]';; *opencl:0*) kill -SEGV $$;; *) echo '[{passed}]';; esac"
             ),
         );
-        let examination = examine(&engine).await;
+        let examination = examine(&engine, &[]).await;
         let [first, second] = &examination.devices[..] else {
             panic!("{examination:?}");
         };
@@ -241,7 +241,7 @@ mod tests {
             folder.path(),
             &format!("case \"$*\" in *--quick*) echo '[{CARD}]';; *) echo '[{failed}]'; exit 1;; esac"),
         );
-        let examination = examine(&engine).await;
+        let examination = examine(&engine, &[]).await;
         assert_eq!(examination.devices[0].self_test, Some(fail("memory: wrong")));
         assert!(!examination.crashed);
         assert_eq!(examination.devices[0].pci.unwrap().to_string(), "0000:04:00.0");
@@ -250,9 +250,9 @@ mod tests {
     #[tokio::test]
     async fn an_engine_that_is_not_there_or_talks_nonsense_is_a_reason() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = examine(&folder.path().join("nowhere")).await;
+        let missing = examine(&folder.path().join("nowhere"), &[]).await;
         assert!(missing.broken.unwrap().contains("AFTERGLOW_ENGINE"));
-        let silent = examine(&engine(folder.path(), "echo 'libOpenCL: bad' >&2; exit 3")).await;
+        let silent = examine(&engine(folder.path(), "echo 'libOpenCL: bad' >&2; exit 3"), &[]).await;
         let reason = silent.broken.unwrap();
         assert!(
             reason.contains("exit status: 3") && reason.contains("libOpenCL: bad"),

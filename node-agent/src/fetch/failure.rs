@@ -51,12 +51,33 @@ impl Failure {
         Self::new("PackageInvalid", Retry::Never, message)
     }
 
-    /// Our own disk.
-    pub(super) fn cache(doing: &str, error: &io::Error) -> Self {
+    /// Our own disk: `doing` what, to what.
+    pub(crate) fn cache(doing: &str, error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        let (reason, remedy) = match error.kind() {
+            Kind::StorageFull | Kind::QuotaExceeded => (
+                "CacheFull",
+                "the disk behind the agent's --cache is full, and nothing is left in the cache that could go: make room on \
+                 it, or give the agents a cache that fits it (spec.agent.cache.size of the InferenceCluster)",
+            ),
+            Kind::ReadOnlyFilesystem => (
+                "CacheUnusable",
+                "the disk behind the agent's --cache is read-only, as the kernel makes one that fails: look into the node's \
+                 kernel log, then mount it for writing",
+            ),
+            Kind::PermissionDenied => (
+                "CacheUnusable",
+                "give the agent's user the folder behind its --cache",
+            ),
+            _ => (
+                "CacheUnusable",
+                "look at the disk behind the agent's --cache and into the node's kernel log",
+            ),
+        };
         Self::new(
-            "CacheFull",
+            reason,
             Retry::Soon,
-            format!("the node's model cache: {doing}: {error}; look at the disk behind the agent's --cache"),
+            format!("the node's model cache: {doing}: {error}; {remedy}; tried again by itself"),
         )
     }
 }
@@ -73,4 +94,29 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_disk_has_its_reason_and_a_remedy_and_is_tried_again() {
+        for (number, reason, remedy) in [
+            (28, "CacheFull", "make room"),
+            (122, "CacheFull", "make room"),
+            (30, "CacheUnusable", "mount it for writing"),
+            (13, "CacheUnusable", "agent's user"),
+            (5, "CacheUnusable", "kernel log"),
+        ] {
+            let failure = Failure::cache("writing a download", &io::Error::from_raw_os_error(number));
+            assert_eq!(
+                (failure.reason, failure.retry),
+                (reason, Retry::Soon),
+                "{failure}"
+            );
+            assert!(failure.message.contains(remedy), "{failure}");
+            assert!(failure.message.contains("writing a download"), "{failure}");
+        }
+    }
 }

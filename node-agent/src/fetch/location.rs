@@ -32,8 +32,9 @@ impl Location {
     pub(super) fn parse(uri: &str, options: &Options) -> Result<Self, Failure> {
         let malformed = |why: &str| {
             Failure::invalid(format!(
-                "the source `{uri}` {why}; possible are https://HOST/PATH, http://HOST/PATH, s3://BUCKET/KEY, \
-                 pvc://VOLUME/PATH and file:///PATH"
+                "the source `{}` {why}; possible are https://HOST/PATH, http://HOST/PATH, s3://BUCKET/KEY, \
+                 pvc://VOLUME/PATH and file:///PATH",
+                shown(uri)
             ))
         };
         let (scheme, rest) = uri.split_once("://").ok_or_else(|| malformed("has no scheme"))?;
@@ -96,6 +97,15 @@ impl Location {
             Self::File { path, .. } => return path.to_string_lossy().into_owned(),
         };
         path.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+}
+
+/// An address as people may see it: what follows the path of a web address may be what signs it.
+pub(crate) fn shown(uri: &str) -> &str {
+    if uri.starts_with("http") {
+        uri.split(['?', '#']).next().unwrap_or(uri)
+    } else {
+        uri
     }
 }
 
@@ -169,6 +179,7 @@ mod tests {
             ("ftp://h/x", "PackageInvalid"),
             ("/srv/models/x", "PackageInvalid"),
             ("https://user:secret@h/x", "SourceForbidden"),
+            ("https://?sig=secret@h", "PackageInvalid"),
         ] {
             let failure = Location::parse(uri, &options(Some("/srv/models"))).unwrap_err();
             assert_eq!(failure.reason, reason, "{uri}: {failure}");

@@ -10,11 +10,12 @@ mod failure;
 mod location;
 mod open;
 mod store;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,10 +24,14 @@ use afterglow_crds::model::Source;
 pub use failure::{Failure, Retry};
 
 use digest::Digest;
+pub(crate) use location::shown;
+
 use location::Location;
 use open::Opener;
 pub use store::{Disk, Usage};
 use store::{Pin, Store};
+use sums::Sums;
+use unpack::Unpacked;
 
 /// What a fetcher is made of.
 #[derive(Debug, Clone)]
@@ -109,6 +114,8 @@ struct Inner {
     store: Store,
     /// One at a time a digest.
     turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Trees that were compared with their sums since this process began.
+    compared: Mutex<BTreeSet<Digest>>,
     progress: Mutex<BTreeMap<Digest, Progress>>,
 }
 
@@ -139,14 +146,12 @@ impl Tree {
 }
 
 impl Fetcher {
-    /// Opens the cache. Blocks.
+    /// Opens the cache, if it can be; otherwise each fetch tries again and says why not. Blocks.
     pub fn open(options: Options) -> Result<Self, String> {
-        let store = Store::open(&options.cache, options.cache_size).map_err(|e| {
-            format!(
-                "the model cache `{}` cannot be used: {e}",
-                options.cache.display()
-            )
-        })?;
+        let store = Store::new(&options.cache, options.cache_size);
+        if let Err(error) = store.open() {
+            tracing::error!(%error, cache = %options.cache.display(), "the model cache cannot be used; tried again by itself");
+        }
         let opener =
             Opener::new(options.store.clone()).map_err(|e| format!("the HTTP client cannot be used: {e}"))?;
         Ok(Self(Arc::new(Inner {
@@ -154,6 +159,7 @@ impl Fetcher {
             opener,
             store,
             turns: Mutex::default(),
+            compared: Mutex::default(),
             progress: Mutex::default(),
         })))
     }
@@ -165,16 +171,28 @@ impl Fetcher {
             .parse()
             .map_err(|e| Failure::invalid(format!("source.digest: {e}")))?;
         let location = Location::parse(&source.uri, &self.0.options)?;
-        let turn = {
-            let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nobody else holds those that are in nobody's hands.
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(turns.entry(digest.clone()).or_default())
+        let mine = self.0.turn(&digest).await;
+        let outcome = loop {
+            match self.0.fetch(&digest, &location, &mine).await {
+                // The disk is smaller than what the cache may hold; each time round there is one model less.
+                Err(failure) if failure.reason == "CacheFull" && self.0.store.make_way(&digest) => {
+                    tracing::info!(%digest, "{failure}; tried again with more room");
+                }
+                outcome => break outcome,
+            }
         };
-        let mine = Arc::new(turn.lock_owned().await);
-        let outcome = self.0.fetch(&digest, &location, &mine).await;
         self.0.tell(&digest, None);
         outcome
+    }
+
+    /// Whether the model's files in the cache are still what was unpacked; where they are not, the next fetch brings them anew.
+    pub async fn whole(&self, source: &Source) -> bool {
+        let Ok(digest) = source.digest.parse() else {
+            return true;
+        };
+        let _turn = self.0.turn(&digest).await;
+        self.0.forget(&digest);
+        self.0.compare(&digest).await
     }
 
     /// How far the download of `source` is; `None` where there is none under way.
@@ -191,14 +209,60 @@ impl Fetcher {
 }
 
 impl Inner {
+    async fn turn(&self, digest: &Digest) -> Turn {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody else holds those that are in nobody's hands.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry(digest.clone()).or_default())
+        };
+        Arc::new(turn.lock_owned().await)
+    }
+
+    fn forget(&self, digest: &Digest) {
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        compared.remove(digest);
+    }
+
+    /// Whether the tree is what was unpacked, looked at once in this process: disks forget, and others may write to them.
+    async fn compare(&self, digest: &Digest) -> bool {
+        let compared = || self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        if compared().contains(digest) {
+            return true;
+        }
+        let (sums, tree) = (self.store.sums(digest), self.store.tree(digest));
+        let same = tokio::task::spawn_blocking(move || Sums::hold(&sums, &tree)).await;
+        let same = match same {
+            Ok(Ok(same)) => same,
+            Ok(Err(error)) => {
+                tracing::info!(%digest, %error, "a model in the cache cannot be compared with what was unpacked");
+                false
+            }
+            Err(_) => false,
+        };
+        if same {
+            compared().insert(digest.clone());
+        }
+        same
+    }
+
     async fn fetch(&self, digest: &Digest, location: &Location, turn: &Turn) -> Result<Tree, Failure> {
+        let store = self.store.clone();
+        let opened = tokio::task::spawn_blocking(move || store.open()).await;
+        let opened = opened.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        opened.map_err(|e| Failure::cache("opening it", &e))?;
         let tree = self.store.tree(digest);
         if let Some(pin) = self.store.pin(&tree) {
-            return Ok(Tree {
-                path: tree,
-                _pin: pin,
-            });
+            if self.compare(digest).await {
+                return Ok(Tree {
+                    path: tree,
+                    _pin: pin,
+                });
+            }
+            tracing::warn!(%digest, "a model in the cache is not what was unpacked; it is fetched again");
         }
+        self.forget(digest);
+        self.store.discard(&tree)?;
         let blob = self.store.blob(digest);
         let _kept = match self.store.pin(&blob) {
             // A blob that was here before is read once more: disks forget, and others may write to them.
@@ -212,6 +276,11 @@ impl Inner {
             }
         };
         self.unpack(digest, location, turn).await?;
+        // Written just now, from bytes that were compared.
+        self.compared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest.clone());
         let pin = self.store.pin(&tree).ok_or_else(|| {
             Failure::new(
                 "CacheFull",
@@ -237,8 +306,13 @@ impl Inner {
             let new = tree.with_extension("new");
             store.discard(&new)?;
             let _kept = store.begin(&new);
-            let unpacked = unpack::unpack(&blob, &name, &new, |bytes| store.grow(&new, bytes));
-            match unpacked {
+            let unpacked = unpack::unpack(&blob, &digest, &name, &new, |bytes| store.grow(&new, bytes));
+            let noted = unpacked.and_then(|Unpacked { bytes, sums }| {
+                let written = sums.write(&store.sums(&digest));
+                written.map_err(|e| Failure::cache("writing down what a model's files are", &e))?;
+                Ok(bytes)
+            });
+            match noted {
                 Ok(bytes) => {
                     store.grow_in_place(&new, &blob, bytes);
                     store.commit(&new, &tree)

@@ -16,7 +16,7 @@ use reqwest::{Client, StatusCode, Url, redirect};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::failure::chain;
-use super::location::Location;
+use super::location::{Location, shown};
 use super::{Failure, ObjectStore};
 
 /// A connection that is not there by then will not come.
@@ -72,6 +72,7 @@ impl Opener {
     }
 
     async fn web(&self, url: &Url, from: u64, version: Option<&str>) -> Result<Opened, Failure> {
+        let shown = shown(url.as_str());
         let mut request = self.client.get(url.clone());
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
@@ -80,12 +81,13 @@ impl Opener {
             }
         }
         let response = request.send().await.map_err(|e| {
-            if e.is_redirect() {
-                Failure::forbidden(format!("`{url}` redirects where we do not follow: {}", chain(&e)))
+            let redirected = e.is_redirect();
+            let why = chain(&e.without_url());
+            if redirected {
+                Failure::forbidden(format!("`{shown}` redirects where we do not follow: {why}"))
             } else {
                 Failure::unreachable(format!(
-                    "`{url}` cannot be reached: {}; tried again by itself",
-                    chain(&e.without_url())
+                    "`{shown}` cannot be reached: {why}; tried again by itself"
                 ))
             }
         })?;
@@ -95,19 +97,19 @@ impl Opener {
             StatusCode::OK => (0, response.content_length()),
             StatusCode::PARTIAL_CONTENT => header(CONTENT_RANGE).and_then(range).ok_or_else(|| {
                 Failure::unreachable(format!(
-                    "`{url}` answers 206 without a Content-Range that we understand"
+                    "`{shown}` answers 206 without a Content-Range that we understand"
                 ))
             })?,
             // What we have is all there is, or more: the digest will tell.
             StatusCode::RANGE_NOT_SATISFIABLE => (from, Some(from)),
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 return Err(Failure::not_found(format!(
-                    "`{url}` answers {status}; correct source.uri or put the file there"
+                    "`{shown}` answers {status}; correct source.uri or put the file there"
                 )));
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 return Err(Failure::forbidden(format!(
-                    "`{url}` answers {status}; this node may not read it"
+                    "`{shown}` answers {status}; this node may not read it"
                 )));
             }
             status
@@ -116,12 +118,12 @@ impl Opener {
                     && status != StatusCode::REQUEST_TIMEOUT =>
             {
                 return Err(Failure::not_found(format!(
-                    "`{url}` answers {status}; correct source.uri"
+                    "`{shown}` answers {status}; correct source.uri"
                 )));
             }
             status => {
                 return Err(Failure::unreachable(format!(
-                    "`{url}` answers {status}; tried again by itself"
+                    "`{shown}` answers {status}; tried again by itself"
                 )));
             }
         };

@@ -1,8 +1,11 @@
 //! The cache on disk: what it holds, what it may hold, and who uses what.
 //!
 //! Three folders: `partial/` holds downloads that are not finished, `blobs/sha256/` packages whose digest is verified and
-//! which are about to be unpacked, `trees/sha256/` unpacked models. A thing appears under its name in `blobs` or `trees`
-//! by a rename after everything in it is on disk, so what has such a name is whole, whenever the process was killed.
+//! which are about to be unpacked, `trees/sha256/` unpacked models; beside them `sums/sha256/`, what each file of a tree is. A
+//! thing appears under its name in `blobs` or `trees` by a rename after everything in it is on disk, so what has such a name
+//! was whole, whenever the process was killed.
+//!
+//! A disk that cannot be used is no reason to end: each use tries again, and says why not.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,6 +26,8 @@ struct Inner {
     root: PathBuf,
     budget: u64,
     items: Mutex<BTreeMap<PathBuf, Item>>,
+    /// Whether the disk could be read and what lies there is among the items.
+    read: Mutex<bool>,
 }
 
 /// Something in the cache, by its path.
@@ -59,35 +64,69 @@ pub struct Disk {
 const PARTIAL: &str = "partial";
 const BLOBS: &str = "blobs/sha256";
 const TREES: &str = "trees/sha256";
+const SUMS: &str = "sums/sha256";
 
 impl Store {
-    /// Opens the cache at `root`, which may hold `budget` bytes. What a killed process left half unpacked goes.
-    pub(super) fn open(root: &Path, budget: u64) -> io::Result<Self> {
+    /// The cache at `root`, which may hold `budget` bytes. Nothing is touched yet.
+    pub(super) fn new(root: &Path, budget: u64) -> Self {
+        Self(Arc::new(Inner {
+            root: root.to_owned(),
+            budget,
+            items: Mutex::default(),
+            read: Mutex::new(false),
+        }))
+    }
+
+    /// Makes the folders and finds out what lies in them, unless that is done. What a killed process left half unpacked goes,
+    /// and so does what cannot be read: it can be fetched again. Blocks.
+    pub(super) fn open(&self) -> io::Result<()> {
+        let mut read = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if *read {
+            return Ok(());
+        }
         let mut items = BTreeMap::new();
         for folder in [PARTIAL, BLOBS, TREES] {
-            let folder = root.join(folder);
+            let folder = self.0.root.join(folder);
             fs::create_dir_all(&folder)?;
             for entry in fs::read_dir(&folder)? {
                 let path = entry?.path();
-                let metadata = fs::symlink_metadata(&path)?;
                 let half = path.extension().is_some_and(|extension| extension == "new");
-                if half {
-                    remove(&path)?;
-                    continue;
+                let found = if half { Ok(None) } else { item(&path).map(Some) };
+                match found {
+                    Ok(Some(item)) => {
+                        items.insert(path, item);
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, path = %path.display(), "in the model cache, cannot be read; removed");
+                    }
                 }
-                let item = Item {
-                    bytes: size(&path)?,
-                    used: metadata.modified()?,
-                    pins: 0,
-                };
-                items.insert(path, item);
+                if let Err(error) = remove(&path) {
+                    tracing::warn!(%error, path = %path.display(), "in the model cache, cannot be removed");
+                }
             }
         }
-        Ok(Self(Arc::new(Inner {
-            root: root.to_owned(),
-            budget,
-            items: Mutex::new(items),
-        })))
+        self.tidy_sums()?;
+        *self.lock() = items;
+        *read = true;
+        Ok(())
+    }
+
+    /// Sums of trees that are gone go too.
+    fn tidy_sums(&self) -> io::Result<()> {
+        let folder = self.0.root.join(SUMS);
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let tree = self.0.root.join(TREES).join(entry.file_name());
+            if !tree.exists()
+                && let Err(error) = remove(&entry.path())
+            {
+                tracing::debug!(%error, path = %entry.path().display(), "stays in the model cache");
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Item>> {
@@ -128,12 +167,25 @@ impl Store {
         self.0.root.join(TREES).join(digest.hex())
     }
 
-    /// Keeps what is there at `path`; `None` if nothing is.
+    /// Where the sums of an unpacked model lie.
+    pub(super) fn sums(&self, digest: &Digest) -> PathBuf {
+        self.0.root.join(SUMS).join(digest.hex())
+    }
+
+    /// Keeps what is there at `path`; `None` if nothing is, any more.
     pub(super) fn pin(&self, path: &Path) -> Option<Pin> {
         let now = SystemTime::now();
         {
             let mut items = self.lock();
             let item = items.get_mut(path)?;
+            if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                // Somebody has tidied up. Who has it pinned gets what comes anew.
+                item.bytes = 0;
+                if item.pins == 0 {
+                    items.remove(path);
+                }
+                return None;
+            }
             item.pins += 1;
             item.used = now;
         }
@@ -190,12 +242,7 @@ impl Store {
                     }
                     return Ok(());
                 }
-                let victim = items
-                    .iter()
-                    .filter(|(other, item)| item.pins == 0 && *other != path)
-                    .min_by_key(|(_, item)| item.used)
-                    .map(|(victim, _)| victim.clone());
-                let Some(victim) = victim else {
+                let Some(victim) = unused(&items, &[path]) else {
                     return Err(Failure::new(
                         "CacheFull",
                         super::Retry::Soon,
@@ -205,12 +252,35 @@ impl Store {
                         ),
                     ));
                 };
-                items.remove(&victim);
                 victim
             };
-            tracing::info!(path = %victim.display(), "evicted from the model cache");
-            remove(&victim).map_err(|e| Failure::cache("evicting a model", &e))?;
+            self.evict(&victim)?;
         }
+    }
+
+    /// Makes room on a disk that is full before the cache is: what was used least recently and by nobody now goes, but for
+    /// what is of `digest`. Answers whether there was something.
+    pub(super) fn make_way(&self, digest: &Digest) -> bool {
+        let own = [self.partial(digest), self.blob(digest), self.tree(digest)];
+        let own: Vec<&Path> = own.iter().map(PathBuf::as_path).collect();
+        let victim = unused(&self.lock(), &own);
+        victim.is_some_and(|victim| self.evict(&victim).is_ok())
+    }
+
+    /// Removes something that nobody needs. What has been pinned meanwhile stays.
+    fn evict(&self, victim: &Path) -> Result<(), Failure> {
+        let item = {
+            let mut items = self.lock();
+            let free = items.get(victim).is_some_and(|item| item.pins == 0);
+            if free { items.remove(victim) } else { None }
+        };
+        let Some(item) = item else { return Ok(()) };
+        tracing::info!(path = %victim.display(), "evicted from the model cache");
+        remove(victim).map_err(|error| {
+            // Its bytes are still there.
+            self.lock().entry(victim.to_owned()).or_insert(item);
+            Failure::cache("evicting a model", &error)
+        })
     }
 
     /// Says that the bytes at `path` are now `bytes`, those at `from` among them where the two share a file.
@@ -282,6 +352,23 @@ impl Drop for Pin {
             items.remove(&self.path);
         }
     }
+}
+
+/// What was used least recently of what nobody needs now.
+fn unused(items: &BTreeMap<PathBuf, Item>, but: &[&Path]) -> Option<PathBuf> {
+    items
+        .iter()
+        .filter(|(path, item)| item.pins == 0 && !but.contains(&path.as_path()))
+        .min_by_key(|(_, item)| item.used)
+        .map(|(path, _)| path.clone())
+}
+
+fn item(path: &Path) -> io::Result<Item> {
+    Ok(Item {
+        bytes: size(path)?,
+        used: fs::symlink_metadata(path)?.modified()?,
+        pins: 0,
+    })
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use futures::StreamExt as _;
+use rustix::fs::{Mode, OFlags};
 
 use super::*;
 
@@ -224,7 +225,7 @@ async fn every_failure_has_its_reason_and_leaves_no_model() {
         ("/m.onnx", &other, "DigestMismatch", Retry::Slowly),
     ] {
         let failure = fetcher
-            .fetch(&source(format!("{url}{path}"), content))
+            .fetch(&source(format!("{url}{path}?signature=hidden"), content))
             .await
             .unwrap_err();
         assert_eq!(
@@ -232,16 +233,24 @@ async fn every_failure_has_its_reason_and_leaves_no_model() {
             (reason, retry),
             "{path}: {failure}"
         );
+        assert!(
+            !failure.message.contains("hidden"),
+            "what signs an address is secret: {failure}"
+        );
     }
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let failure = fetcher
-        .fetch(&source(format!("http://{nobody}/m.onnx"), &content))
+        .fetch(&source(
+            format!("http://{nobody}/m.onnx?signature=hidden"),
+            &content,
+        ))
         .await
         .unwrap_err();
     assert_eq!(failure.reason, "SourceUnreachable", "{failure}");
+    assert!(!failure.message.contains("hidden"), "{failure}");
     let malformed = Source {
         uri: format!("{url}/m.onnx"),
         digest: "sha256:12".into(),
@@ -291,6 +300,156 @@ async fn the_cache_makes_room_by_what_nobody_uses_and_says_when_it_cannot() {
         .unwrap_err();
     assert_eq!(large.reason, "SourceTooLarge", "{large}");
     assert!(tree_b.path().exists());
+}
+
+/// Where the parts of a model lie in the cache.
+fn in_cache(cache: &FilePath, part: &str, wanted: &Source) -> PathBuf {
+    cache.join(part).join(&wanted.digest["sha256:".len()..])
+}
+
+#[tokio::test]
+async fn a_bit_that_flips_on_the_disk_is_noticed_before_anything_parses_it() {
+    let content = noise(1000);
+    let (web, url) = Web::start(content.clone(), u64::MAX).await;
+    let wanted = source(format!("{url}/m.onnx"), &content);
+    let cache = tempfile::tempdir().unwrap();
+    let first = fetcher(cache.path(), 1 << 20);
+    let tree = first.fetch(&wanted).await.unwrap();
+    let model = tree.path().join("model.onnx");
+    let mut flipped = content.clone();
+    flipped[500] ^= 1;
+    std::fs::write(&model, &flipped).unwrap();
+    assert_eq!(
+        std::fs::read(first.fetch(&wanted).await.unwrap().path().join("model.onnx")).unwrap(),
+        flipped,
+        "compared once in a process: it costs as long as reading all of it"
+    );
+    // A model that was refused is looked at once more: it may be innocent.
+    assert!(!first.whole(&wanted).await);
+    let mended = first.fetch(&wanted).await.unwrap();
+    assert_eq!(std::fs::read(&model).unwrap(), content);
+    assert!(first.whole(&wanted).await);
+    drop((tree, mended));
+    // And by an agent that has just started.
+    std::fs::write(&model, &flipped).unwrap();
+    let tree = fetcher(cache.path(), 1 << 20).fetch(&wanted).await.unwrap();
+    assert_eq!(std::fs::read(tree.path().join("model.onnx")).unwrap(), content);
+    assert_eq!(web.gets.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_model_that_somebody_has_removed_from_the_cache_is_fetched_again() {
+    let content = noise(1000);
+    let (web, url) = Web::start(content.clone(), u64::MAX).await;
+    let wanted = source(format!("{url}/m.onnx"), &content);
+    let cache = tempfile::tempdir().unwrap();
+    let fetcher = fetcher(cache.path(), 1 << 20);
+    let mut used = None;
+    for gets in 1..4 {
+        let tree = fetcher.fetch(&wanted).await.unwrap();
+        assert_eq!(std::fs::read(tree.path().join("model.onnx")).unwrap(), content);
+        assert_eq!(web.gets.load(Ordering::Relaxed), gets);
+        std::fs::remove_dir_all(tree.path()).unwrap();
+        // Once while nobody uses it, once while somebody does.
+        used = Some(tree).filter(|_| gets == 2);
+    }
+    drop(used);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_in_the_cache_goes_and_the_rest_stays() {
+    let content = noise(1000);
+    let (web, url) = Web::start(content.clone(), u64::MAX).await;
+    let wanted = source(format!("{url}/m.onnx"), &content);
+    let cache = tempfile::tempdir().unwrap();
+    drop(fetcher(cache.path(), 1 << 20).fetch(&wanted).await.unwrap());
+    // A path too long to be named, which stops even root.
+    let deep = cache.path().join("trees/sha256/deep");
+    std::fs::create_dir(&deep).unwrap();
+    let name = "x".repeat(250);
+    let mut at = rustix::fs::open(&deep, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..20 {
+        rustix::fs::mkdirat(&at, &name, Mode::RWXU).unwrap();
+        at = rustix::fs::openat(&at, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    drop(at);
+    let again = fetcher(cache.path(), 1 << 20);
+    assert!(!deep.exists());
+    again.fetch(&wanted).await.unwrap();
+    assert_eq!(web.gets.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_be_used_is_said_of_each_model_and_heals_by_itself() {
+    let content = noise(1000);
+    let (_web, url) = Web::start(content.clone(), u64::MAX).await;
+    let wanted = source(format!("{url}/m.onnx"), &content);
+    let root = tempfile::tempdir().unwrap();
+    let cache = root.path().join("cache");
+    // No folder can be made here, whoever asks.
+    std::fs::write(&cache, "").unwrap();
+    let fetcher = fetcher(&cache, 1 << 20);
+    for _ in 0..2 {
+        let failure = fetcher.fetch(&wanted).await.unwrap_err();
+        assert_eq!(
+            (failure.reason, failure.retry),
+            ("CacheUnusable", Retry::Soon),
+            "{failure}"
+        );
+        assert!(failure.message.contains("--cache"), "what to do: {failure}");
+    }
+    std::fs::remove_file(&cache).unwrap();
+    drop(fetcher.fetch(&wanted).await.unwrap());
+    // It becomes so while the agent runs.
+    let other = noise(2000);
+    let (_web, url) = Web::start(other.clone(), u64::MAX).await;
+    let other = source(format!("{url}/m.onnx"), &other);
+    let partial = in_cache(&cache, "partial", &other);
+    std::fs::create_dir(&partial).unwrap();
+    let failure = fetcher.fetch(&other).await.unwrap_err();
+    assert_eq!(
+        (failure.reason, failure.retry),
+        ("CacheUnusable", Retry::Soon),
+        "{failure}"
+    );
+    fetcher
+        .fetch(&wanted)
+        .await
+        .expect("what is here is still served");
+    std::fs::remove_dir(&partial).unwrap();
+    fetcher.fetch(&other).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_before_the_cache_is_loses_what_nobody_uses_then_says_so_and_heals() {
+    let [unused, used, wanted] = [noise(1000), noise(1001), noise(1002)];
+    let cache = tempfile::tempdir().unwrap();
+    let fetcher = fetcher(cache.path(), 1 << 20);
+    let mut sources = Vec::new();
+    for content in [&unused, &used, &wanted] {
+        let (_web, url) = Web::start(content.clone(), u64::MAX).await;
+        sources.push(source(format!("{url}/m.onnx"), content));
+    }
+    drop(fetcher.fetch(&sources[0]).await.unwrap());
+    let kept = fetcher.fetch(&sources[1]).await.unwrap();
+    // The last file that a model needs does not fit.
+    let sums = in_cache(cache.path(), "sums/sha256", &sources[2]);
+    std::os::unix::fs::symlink("/dev/full", &sums).unwrap();
+    let failure = fetcher.fetch(&sources[2]).await.unwrap_err();
+    assert_eq!(
+        (failure.reason, failure.retry),
+        ("CacheFull", Retry::Soon),
+        "{failure}"
+    );
+    assert!(failure.message.contains("make room"), "{failure}");
+    assert_eq!(
+        names(&cache.path().join("trees/sha256")),
+        [kept.path().file_name().unwrap().to_string_lossy()],
+        "nothing half, and nothing unused"
+    );
+    std::fs::remove_file(&sums).unwrap();
+    let tree = fetcher.fetch(&sources[2]).await.unwrap();
+    assert_eq!(std::fs::read(tree.path().join("model.onnx")).unwrap(), wanted);
 }
 
 #[tokio::test]
@@ -349,11 +508,15 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn unpacked(package: &[u8]) -> (tempfile::TempDir, Result<u64, Failure>) {
     let root = tempfile::tempdir().unwrap();
-    std::fs::write(root.path().join("blob"), package).unwrap();
-    let outcome = unpack::unpack(&root.path().join("blob"), "m", &root.path().join("out"), |_| {
-        Ok(())
+    let (blob, out) = (root.path().join("blob"), root.path().join("out"));
+    std::fs::write(&blob, package).unwrap();
+    let digest = Digest::read(package).unwrap();
+    let outcome = unpack::unpack(&blob, &digest, "m", &out, |_| Ok(()));
+    let bytes = outcome.map(|unpacked| {
+        assert_eq!(unpacked.sums, Sums::of(&out).unwrap(), "noted is what lies there");
+        unpacked.bytes
     });
-    (root, outcome)
+    (root, bytes)
 }
 
 #[test]

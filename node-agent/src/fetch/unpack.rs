@@ -10,7 +10,11 @@ use std::rc::Rc;
 use flate2::read::GzDecoder;
 use tar::EntryType;
 
+use sha2::{Digest as _, Sha256};
+
 use super::Failure;
+use super::digest::Digest;
+use super::sums::Sums;
 
 /// Files and folders of a package.
 const ENTRIES: usize = 10_000;
@@ -21,14 +25,24 @@ const ALWAYS: u64 = 16 << 20;
 /// Bytes between two files' contents: headers and long names.
 const HEADERS: u64 = 1 << 20;
 
-/// Unpacks `blob` (called `name` at its source) into the new folder `to`; answers how many bytes lie there. `room` is
-/// asked before bytes are written, with the sum so far.
+/// What was unpacked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unpacked {
+    /// How many bytes lie there.
+    pub(super) bytes: u64,
+    /// What they are.
+    pub(super) sums: Sums,
+}
+
+/// Unpacks `blob` (which has `digest` and is called `name` at its source) into the new folder `to`. `room` is asked before
+/// bytes are written, with the sum so far.
 pub(super) fn unpack(
     blob: &Path,
+    digest: &Digest,
     name: &str,
     to: &Path,
     mut room: impl FnMut(u64) -> Result<(), Failure>,
-) -> Result<u64, Failure> {
+) -> Result<Unpacked, Failure> {
     let ours = |doing: &str| {
         let doing = doing.to_owned();
         move |e: io::Error| Failure::cache(&doing, &e)
@@ -46,6 +60,7 @@ pub(super) fn unpack(
         folder: to,
         most: size.saturating_mul(RATIO).max(ALWAYS),
         written: 0,
+        sums: Sums::default(),
         room: &mut room,
     };
     let extension = |end: &str| name.to_ascii_lowercase().ends_with(end);
@@ -60,22 +75,27 @@ pub(super) fn unpack(
         // The package is the model: a second name for it, and the first one goes when the folder is whole.
         fs::hard_link(blob, to.join("model.onnx")).map_err(ours("making a model's folder"))?;
         sync(to).map_err(ours("writing a model's folder"))?;
-        return Ok(size);
+        sink.sums.insert("model.onnx".into(), digest.clone());
+        return Ok(Unpacked {
+            bytes: size,
+            sums: sink.sums,
+        });
     }
-    let written = sink.written;
+    let (bytes, sums) = (sink.written, sink.sums);
     if !to.join("model.onnx").is_file() {
         return Err(Failure::invalid(
             "the package has no model.onnx at its top; `afterglow pack FOLDER` writes one from a folder with a model.onnx",
         ));
     }
     sync(to).map_err(ours("writing a model's folder"))?;
-    Ok(written)
+    Ok(Unpacked { bytes, sums })
 }
 
 struct Sink<'a> {
     folder: &'a Path,
     most: u64,
     written: u64,
+    sums: Sums,
     room: &'a mut dyn FnMut(u64) -> Result<(), Failure>,
 }
 
@@ -88,6 +108,7 @@ impl Sink<'_> {
         // Never over something that is there, and never through a link: there are none.
         let mut file = File::create_new(&at).map_err(|e| twice(path, &e))?;
         let mut buffer = vec![0; 256 << 10];
+        let mut hash = Sha256::new();
         loop {
             let n = match content.read(&mut buffer) {
                 Ok(0) => break,
@@ -105,7 +126,9 @@ impl Sink<'_> {
             (self.room)(self.written)?;
             file.write_all(&buffer[..n])
                 .map_err(|e| Failure::cache("unpacking a model", &e))?;
+            hash.update(&buffer[..n]);
         }
+        self.sums.insert(path.to_owned(), Digest::of(hash));
         file.sync_all()
             .map_err(|e| Failure::cache("unpacking a model", &e))
     }

@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afterglow_crds::gpu_node::Device;
 use afterglow_proto::load::load_client::LoadClient;
 use afterglow_proto::load::{Report, WatchRequest};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::process::{ChildStderr, Command};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
@@ -22,6 +20,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::loads::Published;
 use super::{Options, package};
+use crate::occupants::{Occupant, Occupants};
+use crate::process::{self, DEATH, Process};
 
 /// The first pause before an engine that died is started again; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -68,12 +68,23 @@ pub(super) struct Engine {
     standing: watch::Receiver<Standing>,
     /// One model at a time is tried on a device: two would measure each other.
     pub(super) probing: tokio::sync::Mutex<()>,
+    /// The newest process that is to end, because it did not free what it should.
+    renew: watch::Sender<u64>,
     stop: CancellationToken,
 }
 
 impl Engine {
     pub(super) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+
+    /// Ends the process of `generation` and starts another: memory that it keeps must not be promised twice.
+    pub(super) fn renew(&self, generation: u64) {
+        self.renew.send_if_modified(|last| {
+            let news = *last < generation;
+            *last = generation.max(*last);
+            news
+        });
     }
 }
 
@@ -99,6 +110,9 @@ struct Inner {
     running: Mutex<BTreeMap<String, Running>>,
     /// A device keeps its number, and so its ports, as long as this agent lives.
     numbers: Mutex<BTreeMap<String, u16>>,
+    /// One engine at a time is on a device: its own seat, which the next waits for.
+    seats: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    occupants: Occupants,
     loads: Published,
     vitals: watch::Sender<Vitals>,
     tasks: TaskTracker,
@@ -150,6 +164,8 @@ impl Engines {
             devices,
             running: Mutex::default(),
             numbers: Mutex::default(),
+            seats: Mutex::default(),
+            occupants: Occupants::default(),
             loads: Published::default(),
             vitals: watch::Sender::default(),
             tasks: TaskTracker::new(),
@@ -170,16 +186,36 @@ impl Engines {
         self.0.vitals.subscribe()
     }
 
+    pub(super) fn occupants(&self) -> &Occupants {
+        &self.0.occupants
+    }
+
+    fn seat(&self, device: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut seats = self.0.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(seats.entry(device.to_owned()).or_default())
+    }
+
+    /// Starts the engine of `device` anew, if there is one: nobody knows any more what it has loaded.
+    pub(super) fn renew(&self, device: &str) {
+        if let Some(running) = self.running().get(device)
+            && let Standing::Up(up) = &*running.engine.standing.borrow()
+        {
+            running.engine.renew(up.generation);
+        }
+    }
+
     /// The engine of `device`, started unless it runs.
     pub(super) fn of(&self, device: &str) -> Using {
         let mut all = self.running();
         let running = all.entry(device.to_owned()).or_insert_with(|| {
             let (sender, standing) = watch::channel(Standing::Coming(None));
             let stop = self.0.stop.child_token();
+            let renew = watch::Sender::new(0);
             let supervisor = Supervisor {
                 engines: self.clone(),
                 device: device.to_owned(),
                 standing: sender,
+                renew: renew.subscribe(),
                 stop: stop.clone(),
             };
             self.0.tasks.spawn(supervisor.run());
@@ -187,6 +223,7 @@ impl Engines {
                 engine: Arc::new(Engine {
                     standing,
                     probing: tokio::sync::Mutex::default(),
+                    renew,
                     stop,
                 }),
                 users: 0,
@@ -251,28 +288,33 @@ fn free_ports(address: IpAddr) -> std::io::Result<[SocketAddr; 3]> {
     Ok([at(0)?, at(1)?, at(2)?])
 }
 
+/// A device's one place for an engine; its processes hold it until they have really ended.
+type Seat = Arc<(OwnedMutexGuard<()>, Occupant)>;
+
 struct Supervisor {
     engines: Engines,
     device: String,
     standing: watch::Sender<Standing>,
+    renew: watch::Receiver<u64>,
     stop: CancellationToken,
 }
 
 impl Supervisor {
     async fn run(self) {
+        let Some(seat) = self.seat().await else { return };
         let mut pause = PAUSE;
         self.note(|_| ());
         for generation in 1.. {
             let started = Instant::now();
-            let why = self.live(generation).await;
+            let why = self.live(generation, &seat).await;
             self.note(|vital| vital.metrics = None);
-            self.engines.0.loads.remove(&self.device);
             if self.stop.is_cancelled() {
+                self.unload();
                 break;
             }
             tracing::warn!(device = self.device, ?pause, "{why}; it is started again");
             self.note(|vital| vital.restarts += 1);
-            self.standing.send_replace(Standing::Coming(Some(why)));
+            self.lost(why);
             if started.elapsed() >= SETTLED {
                 pause = PAUSE;
             }
@@ -291,45 +333,105 @@ impl Supervisor {
         });
     }
 
+    /// Waits until the device's former engine has really ended: it has the memory, and the ports.
+    async fn seat(&self) -> Option<Seat> {
+        let seat = self.engines.seat(&self.device);
+        let waits = async {
+            let mut turn = std::pin::pin!(seat.lock_owned());
+            if let Ok(turn) = tokio::time::timeout(FAREWELL + DEATH, &mut turn).await {
+                return turn;
+            }
+            self.lost(held(&format!("the former engine of {} was stopped", self.device)));
+            turn.await
+        };
+        let turn = self.stop.run_until_cancelled(waits).await?;
+        Some(Arc::new((turn, self.engines.0.occupants.enter(&self.device))))
+    }
+
+    /// Nobody counts on the engine from now on.
+    fn lost(&self, why: String) {
+        self.unload();
+        self.standing.send_replace(Standing::Coming(Some(why)));
+    }
+
+    fn unload(&self) {
+        self.engines.0.loads.remove(&self.device);
+    }
+
     /// One process, from its start to its end; answers what ended it.
-    async fn live(&self, generation: u64) -> String {
+    async fn live(&self, generation: u64, seat: &Seat) -> String {
         let name = format!("the engine of {}", self.device);
-        let (mut child, up) = match self.start(generation) {
+        let (mut process, up) = match self.start(generation, seat) {
             Ok(started) => started,
             Err(why) => return format!("{name} cannot be started: {why}"),
         };
         let (words, mut last) = mpsc::channel(1);
-        if let Some(stderr) = child.stderr.take() {
+        if let Some(stderr) = process.take_stderr() {
             tokio::spawn(log(self.device.clone(), stderr, words));
         }
         let mut ended = None;
         let why = tokio::select! {
-            status = child.wait() => {
+            status = process.ended() => {
                 ended = Some(status);
                 String::new()
             }
             why = self.follow(&up) => format!("{name} {why} and was ended"),
+            () = self.renewed(generation) => format!("{name} did not free a model and was ended"),
             () = self.stop.cancelled() => {
                 self.engines.0.loads.doubt(&self.device);
-                farewell(&mut child).await;
+                self.farewell(&process).await;
                 return format!("{name} was stopped");
             }
         };
         // A process that dies breaks its reports off a moment before its end is known, and its end says more.
         let ended = match ended {
-            None => tokio::time::timeout(LAST_BREATH, child.wait()).await.ok(),
+            None => tokio::time::timeout(LAST_BREATH, process.ended()).await.ok(),
             ended => ended,
         };
         let Some(status) = ended else {
-            let _ = child.kill().await;
+            self.end(&process, &why).await;
             return why;
         };
         let words = tokio::time::timeout(Duration::from_secs(1), last.recv()).await;
         let words = words.ok().flatten().unwrap_or_default();
-        format!("{name} ended ({}): {}", describe(status), last_words(&words))
+        let words = process::last_words(&words).unwrap_or("it said nothing");
+        format!("{name} ended ({status}): {words}")
     }
 
-    fn start(&self, generation: u64) -> Result<(Child, Up), String> {
+    /// Until this process is to be replaced by another.
+    async fn renewed(&self, generation: u64) {
+        let mut renew = self.renew.clone();
+        if renew.wait_for(|last| *last >= generation).await.is_err() {
+            // Nobody is left who could ask.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Ends a process that does not answer. What it served is said to be gone before, because its end may never come.
+    async fn end(&self, process: &Process, why: &str) {
+        self.lost(why.to_owned());
+        if process.kill().await {
+            return;
+        }
+        let why = held(why);
+        tracing::error!(device = self.device, "{why}");
+        self.lost(why);
+        tokio::select! {
+            _ = process.ended() => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn farewell(&self, process: &Process) {
+        process.ask();
+        let asked = tokio::time::timeout(FAREWELL, process.ended()).await;
+        if asked.is_err() && !process.kill().await {
+            let why = held(&format!("the engine of {} was stopped", self.device));
+            tracing::error!(device = self.device, "{why}");
+        }
+    }
+
+    fn start(&self, generation: u64, seat: &Seat) -> Result<(Process, Up), String> {
         let options = &self.engines.0.options;
         let device = {
             let devices = self.engines.0.devices.borrow();
@@ -351,15 +453,11 @@ impl Supervisor {
             .arg("serve")
             .arg("--repository")
             .arg(&repository)
-            .args(["--device", &selector, "--die-with-parent"])
+            .args(["--device", &selector])
             .args(["--grpc", &grpc.to_string(), "--http", &http.to_string()])
             .args(["--metrics", &metrics.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let child = command
-            .spawn()
+            .stdout(Stdio::null());
+        let process = Process::start(command, Arc::clone(seat))
             .map_err(|e| format!("`{}`: {e}", options.engine.display()))?;
         let channel = Endpoint::from_shared(format!("http://{grpc}"))
             .map_err(|e| e.to_string())?
@@ -375,7 +473,7 @@ impl Supervisor {
             repository,
             channel,
         };
-        Ok((child, up))
+        Ok((process, up))
     }
 
     /// Follows the engine's load reports; answers what is wrong when they end.
@@ -461,35 +559,25 @@ pub(super) fn command(options: &Options) -> Command {
 }
 
 /// Passes an engine's log lines on, and its last one for the record.
-async fn log(device: String, stderr: tokio::process::ChildStderr, words: mpsc::Sender<String>) {
-    let mut lines = BufReader::new(stderr).lines();
+async fn log(device: String, stderr: ChildStderr, words: mpsc::Sender<String>) {
     let mut last = String::new();
-    while let Ok(Some(line)) = lines.next_line().await {
+    process::lines(stderr, |line| {
         tracing::info!(target: "engine", device, "{line}");
         if !line.trim().is_empty() {
-            last = line;
+            line.clone_into(&mut last);
         }
-    }
+    })
+    .await;
     let _ = words.send(last).await;
 }
 
-/// The last line that says something.
-pub(super) fn last_words(text: &str) -> &str {
-    let mut lines = text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
-    lines.next().unwrap_or("it said nothing")
+/// A process that even SIGKILL has not ended.
+fn held(why: &str) -> String {
+    format!(
+        "{why}, but the kernel does not let its process end: the card or its driver hangs; look into the node's kernel log, \
+         and restart the node"
+    )
 }
 
-fn describe(status: std::io::Result<ExitStatus>) -> String {
-    status.map_or_else(|e| e.to_string(), |status| status.to_string())
-}
-
-async fn farewell(child: &mut Child) {
-    let asked = child
-        .id()
-        .and_then(|id| Pid::from_raw(id as i32))
-        .map(|pid| kill_process(pid, Signal::TERM));
-    if matches!(asked, Some(Ok(()))) && tokio::time::timeout(FAREWELL, child.wait()).await.is_ok() {
-        return;
-    }
-    let _ = child.kill().await;
-}
+#[cfg(test)]
+mod tests;

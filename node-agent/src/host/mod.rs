@@ -18,14 +18,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use afterglow_crds::condition::{self, READY, State as Condition};
 use afterglow_crds::gpu_node::Device;
 use afterglow_crds::model_replica::{ModelReplica, ModelReplicaStatus};
 use afterglow_proto::load::Model;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::fetch::Fetcher;
+use crate::occupants::Occupants;
 use engine::Engines;
 pub use engine::{Vital, Vitals};
 pub use resident::engine_name;
@@ -33,6 +36,8 @@ use resident::{Resident, Shared};
 
 /// How often engines that nobody needs are looked for.
 const TIDY: Duration = Duration::from_secs(5);
+/// Before a replica that met a bug of ours is begun again.
+const REST: Duration = Duration::from_mins(1);
 
 /// What a host is made of.
 #[derive(Debug, Clone)]
@@ -93,15 +98,23 @@ pub struct Handle {
     pub load: watch::Receiver<BTreeMap<String, Vec<Model>>>,
     /// Each device's engine, as seen from outside.
     pub engines: watch::Receiver<Vitals>,
+    /// Which devices its processes are on.
+    pub occupants: Occupants,
     task: JoinHandle<()>,
+    over: CancellationToken,
 }
 
 impl Handle {
-    /// Waits, after the token was cancelled, until every engine has ended in order (35 s at most).
+    /// Waits, after the token was cancelled, until every engine has ended in order (40 s at most).
     pub async fn ended(self) {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the host panicked");
         }
+    }
+
+    /// Waits until it has ended, for whatever reason: without a stop that is a bug, and nobody hosts anything any more.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
     }
 }
 
@@ -117,6 +130,7 @@ pub fn spawn(
     let receiver = statuses.subscribe();
     let engines = Engines::new(options.clone(), devices.clone(), stop.clone());
     let (load, vitals) = (engines.loads().subscribe(), engines.vitals());
+    let occupants = engines.occupants().clone();
     let shared = Arc::new(Shared {
         options,
         fetcher,
@@ -129,11 +143,18 @@ pub fn spawn(
         residents: BTreeMap::new(),
         tasks: JoinSet::new(),
     };
+    let over = CancellationToken::new();
+    let ending = over.clone().drop_guard();
     Handle {
         statuses: receiver,
         load,
         engines: vitals,
-        task: tokio::spawn(host.run(desired, stop)),
+        occupants,
+        task: tokio::spawn(async move {
+            let _ending = ending;
+            host.run(desired, stop).await;
+        }),
+        over,
     }
 }
 
@@ -145,7 +166,9 @@ struct Host {
 
 struct Held {
     uid: Option<String>,
+    device: String,
     deleted: CancellationToken,
+    task: Id,
 }
 
 impl Host {
@@ -161,7 +184,7 @@ impl Host {
                     stop.cancelled().await;
                     break;
                 },
-                Some(ended) = self.tasks.join_next() => self.ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 _ = tidy.tick() => self.shared.engines.tidy(),
             }
         }
@@ -169,17 +192,38 @@ impl Host {
         self.shared.engines.ended().await;
     }
 
-    /// A replica without end is a bug of ours; it must not take its name along.
-    fn ended(&mut self, ended: Result<Key, tokio::task::JoinError>) {
-        match ended {
-            Ok(key) => {
+    fn ended(&mut self, ended: Result<(Id, Key), JoinError>) {
+        let error = match ended {
+            Ok((_, key)) => {
                 self.residents.remove(&key);
+                return;
             }
-            Err(error) => {
-                tracing::error!(%error, "a replica's task panicked");
-                self.residents.retain(|_, held| !held.deleted.is_cancelled());
+            Err(error) => error,
+        };
+        // A bug of ours: it must take neither its name along, nor what an engine has of it, nor other replicas.
+        let mut all = self.residents.iter_mut();
+        let Some((key, held)) = all.find(|(_, held)| held.task == error.id()) else {
+            return;
+        };
+        tracing::error!(namespace = key.0, replica = key.1, %error, "a replica's task panicked");
+        self.shared.engines.renew(&held.device);
+        let message = format!("the agent met a bug while it hosted it, and begins anew in a minute: {error}");
+        self.shared.statuses.send_modify(|statuses| {
+            if let Some(reported) = statuses.get_mut(key) {
+                let status = &mut reported.status;
+                let failed = Condition::new(READY, false, "EngineFailed", message);
+                let now = Time(resident::now());
+                let generation = status.observed_generation;
+                status.endpoint = None;
+                status.conditions = condition::set(&status.conditions, &[failed], generation, now);
             }
-        }
+        });
+        let (key, deleted) = (key.clone(), held.deleted.clone());
+        let rest = self.tasks.spawn(async move {
+            let _ = tokio::time::timeout(REST, deleted.cancelled()).await;
+            key
+        });
+        held.task = rest.id();
     }
 
     fn reconcile(&mut self, desired: &[ModelReplica]) {
@@ -224,16 +268,20 @@ impl Host {
 
     fn begin(&mut self, key: Key, replica: ModelReplica) {
         let deleted = CancellationToken::new();
-        let held = Held {
-            uid: replica.metadata.uid.clone(),
-            deleted: deleted.clone(),
-        };
-        let resident = Resident::new(Arc::clone(&self.shared), key.clone(), replica, deleted);
-        self.residents.insert(key.clone(), held);
-        self.tasks.spawn(async move {
+        let (uid, device) = (replica.metadata.uid.clone(), replica.spec.device.clone());
+        let resident = Resident::new(Arc::clone(&self.shared), key.clone(), replica, deleted.clone());
+        let name = key.clone();
+        let task = self.tasks.spawn(async move {
             resident.run().await;
-            key
+            name
         });
+        let held = Held {
+            uid,
+            device,
+            deleted,
+            task: task.id(),
+        };
+        self.residents.insert(key, held);
     }
 }
 
@@ -285,4 +333,79 @@ pub fn key(replica: &ModelReplica) -> Key {
         metadata.namespace.clone().unwrap_or_default(),
         metadata.name.clone().unwrap_or_default(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(name: &str) -> ModelReplica {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "afterglow.dev/v1alpha1", "kind": "ModelReplica",
+            "metadata": {"name": name, "namespace": "team", "uid": name},
+            "spec": {
+                "cluster": "c", "nodeName": "n", "device": "gpu-0", "revision": 1, "memory": "1Gi",
+                "model": {"name": "m", "source": {"uri": "https://h/m.onnx", "digest": "sha256:0"}}
+            }
+        }))
+        .unwrap()
+    }
+
+    fn host(cache: &std::path::Path) -> Host {
+        let devices = watch::channel(Vec::new()).1;
+        let options = Options::new("/nowhere/engine".into(), cache.into(), [127, 0, 0, 1].into());
+        let engines = Engines::new(options.clone(), devices.clone(), CancellationToken::new());
+        let fetcher = Fetcher::open(crate::fetch::Options::new(cache.into(), 1 << 20)).unwrap();
+        let statuses = watch::Sender::default();
+        Host {
+            shared: Arc::new(Shared {
+                options,
+                fetcher,
+                engines,
+                devices,
+                statuses,
+            }),
+            residents: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bug_in_one_replica_is_said_of_it_and_costs_no_other_its_place() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut host = host(cache.path());
+        host.reconcile(vec![replica("broken"), replica("leaving"), replica("fine")]);
+        let named = |name: &str| ("team".to_owned(), name.to_owned());
+        let mut told = host.shared.statuses.subscribe();
+        drop(told.wait_for(|all| all.len() == 3).await.unwrap());
+        // One is being deleted, which takes a while; another one's task panics.
+        host.residents[&named("leaving")].deleted.cancel();
+        let panicked = host.tasks.spawn(async { panic!("a bug") });
+        host.residents.get_mut(&named("broken")).unwrap().task = panicked.id();
+        let error = loop {
+            match host.tasks.join_next_with_id().await.unwrap() {
+                Err(error) => break error,
+                Ok((_, ended)) => assert_eq!(ended, named("leaving"), "nobody else ends"),
+            }
+        };
+        host.ended(Err(error));
+        assert_eq!(host.residents.len(), 3, "all of them, until their own ends");
+        let statuses = host.shared.statuses.borrow().clone();
+        let ready = condition::find(&statuses[&named("broken")].status.conditions, READY).unwrap();
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("False", "EngineFailed")
+        );
+        assert!(ready.message.contains("a bug"), "{}", ready.message);
+        // Deleted while it rests, it goes at once and is begun no more.
+        host.residents[&named("broken")].deleted.cancel();
+        let ended = loop {
+            let ended = host.tasks.join_next_with_id().await.unwrap();
+            if matches!(&ended, Ok((_, key)) if *key == named("broken")) {
+                break ended;
+            }
+        };
+        host.ended(ended);
+        assert!(!host.residents.contains_key(&named("broken")));
+    }
 }

@@ -1,6 +1,7 @@
 //! The folder that an engine loads: the model's files, and its settings as package and replica together say.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use afterglow_crds::gpu_node::DeviceType;
@@ -9,14 +10,28 @@ use serde_json::{Map, Value, json};
 
 use crate::fetch::{Failure, Retry};
 
+/// A `model.yaml` is some lines. One that is larger was made to fill our memory.
+const SETTINGS: u64 = 1 << 20;
+
 /// `model.yaml` as it is written for the engine. JSON is YAML.
 pub(super) fn settings(tree: &Path, model: &Model, device: DeviceType) -> Result<String, Failure> {
     let path = tree.join("model.yaml");
-    let own = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(invalid(&format!("cannot be read: {error}"))),
-    };
+    let mut own = String::new();
+    let read = File::open(&path).and_then(|file| file.take(SETTINGS + 1).read_to_string(&mut own));
+    match read {
+        Ok(bytes) if bytes as u64 > SETTINGS => {
+            return Err(invalid(
+                "has more than 1 MiB; it holds settings, some lines of them",
+            ));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Its bytes are no text, whenever they are read.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(invalid(&format!("cannot be read: {error}")));
+        }
+        Err(error) => return Err(Failure::cache("reading a package's model.yaml", &error)),
+    }
     let settings = merge(&own, model)?;
     if device == DeviceType::Gpu && settings.get("placement") == Some(&json!("cpu")) {
         return Err(Failure::new(
@@ -161,6 +176,21 @@ mod tests {
                 .unwrap()
                 .contains("prefer")
         );
+    }
+
+    #[test]
+    fn a_settings_file_of_any_size_costs_no_more_than_a_mebibyte() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = tree.path().join("model.yaml");
+        // A file of 1 TiB, as a package of some bytes can hold it.
+        let file = File::create(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let refused = settings(tree.path(), &model(), DeviceType::Gpu).unwrap_err();
+        assert_eq!((refused.reason, refused.retry), ("PackageInvalid", Retry::Never));
+        assert!(refused.message.contains("1 MiB"), "{refused}");
+        file.set_len(0).unwrap();
+        fs::write(&path, "task: tensor\n").unwrap();
+        assert!(settings(tree.path(), &model(), DeviceType::Gpu).is_ok());
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Event {
     Failed(Failure),
     /// The engine that loads or serves it is gone, and why.
     EngineDied(String),
+    /// The model's folder in the cache is gone or damaged.
+    TreeLost,
     /// Nobody wants the replica any more.
     Deleted,
 }
@@ -84,6 +86,16 @@ impl State {
                 } else {
                     self.failures.saturating_add(1)
                 },
+            },
+            (Probing | Loading, Event::TreeLost) => Self {
+                phase: Fetching,
+                failure: Some(Failure::new(
+                    "CacheUnusable",
+                    Retry::Soon,
+                    "the model's files in the node's cache were removed or damaged; it is fetched again by itself. If that \
+                     goes on, check the disk behind the agent's --cache, and that nobody else writes there",
+                )),
+                failures: self.failures.saturating_add(1),
             },
             _ => self,
         }
@@ -187,6 +199,20 @@ mod tests {
         let never = state(Probing).step(Event::Failed(failure("ProbeMismatch", Retry::Never)));
         assert_eq!(never.pause(), None);
         assert_eq!(State::default().pause(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_model_whose_files_are_gone_is_fetched_again_after_a_pause() {
+        for phase in [Probing, Loading] {
+            let lost = state(phase).step(Event::TreeLost);
+            assert_eq!((lost.phase, lost.pause()), (Fetching, Some(SOON)));
+            assert_eq!(lost.failure.as_ref().unwrap().reason, "CacheUnusable");
+            assert_eq!(
+                lost.step(Event::Done),
+                state(Probing),
+                "said no longer than it is so"
+            );
+        }
     }
 
     #[test]

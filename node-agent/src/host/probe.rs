@@ -1,7 +1,6 @@
 //! The model is tried on the device before an engine may load it, in a process of its own.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use afterglow_crds::gpu_node::{Device, DeviceType};
 use afterglow_crds::model_replica::{Latency, Profile};
@@ -9,6 +8,7 @@ use serde::Deserialize;
 
 use super::Options;
 use crate::fetch::{Failure, Retry};
+use crate::process::{self, Failed, Process};
 
 /// What of the engine's profile matters here.
 #[derive(Debug, Deserialize)]
@@ -45,50 +45,39 @@ struct Measured {
 }
 
 /// Probes the model in `folder` (a model's folder with one version in it); a profile that the engine's cache has is as
-/// good.
-pub(super) async fn probe(options: &Options, folder: &Path, device: &Device) -> Result<Profile, Failure> {
+/// good. The process has what it `holds` until it has really ended.
+pub(super) async fn probe(
+    options: &Options,
+    folder: &Path,
+    device: &Device,
+    holds: impl Send + 'static,
+) -> Result<Profile, Failure> {
     let failed = |message: String| Failure::new("ProbeFailed", Retry::Slowly, message);
     let selector = super::engine::selector(device).map_err(failed)?;
     let mut command = super::engine::command(options);
     command
         .arg("probe")
         .arg(folder)
-        .args([
-            "--device",
-            &selector,
-            "--output",
-            "json",
-            "--cached",
-            "--die-with-parent",
-        ])
-        .args(["--seconds", &options.probe_seconds.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let child = command.spawn().map_err(|e| {
-        failed(format!(
-            "the engine `{}` cannot be started: {e}",
-            options.engine.display()
-        ))
-    })?;
+        .args(["--device", &selector, "--output", "json", "--cached"])
+        .args(["--seconds", &options.probe_seconds.to_string()]);
     let limit = options.probe_limit;
-    let output = tokio::time::timeout(limit, child.wait_with_output())
-        .await
-        .map_err(|_| {
-            failed(format!(
-                "trying the model on {} took more than {limit:?} and was stopped: the model stalls ONNX Runtime",
-                device.name
-            ))
-        })?
-        .map_err(|e| failed(format!("the probe was lost: {e}")))?;
+    let output = Process::run(command, limit, holds).await.map_err(|why| match why {
+        Failed::Start(error) => failed(format!(
+            "the engine `{}` cannot be started: {error}",
+            options.engine.display()
+        )),
+        Failed::Late => failed(format!(
+            "trying the model on {} took more than {limit:?} and was stopped: the model stalls ONNX Runtime",
+            device.name
+        )),
+    })?;
     match serde_json::from_slice::<Answer>(&output.stdout) {
         Ok(answer) => judge(answer, device.type_),
         Err(_) => Err(failed(format!(
             "the probe on {} ended without an answer ({}): {}",
             device.name,
             output.status,
-            super::engine::last_words(&String::from_utf8_lossy(&output.stderr))
+            process::last_words(&output.stderr).unwrap_or("it said nothing")
         ))),
     }
 }

@@ -1,6 +1,6 @@
 //! One replica on its way from a wish to a model that answers, and back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,15 +114,14 @@ impl Resident {
             }
             self.device(state).await;
         }
-        let done = match state.phase {
-            Phase::Fetching => self.fetch(state).await,
+        match state.phase {
+            Phase::Fetching => match self.fetch(state).await {
+                Ok(()) => Event::Done,
+                Err(failure) => Event::Failed(failure),
+            },
             Phase::Probing => self.probe().await,
-            Phase::Loading => return self.load(state).await,
-            _ => return self.serve(state).await,
-        };
-        match done {
-            Ok(()) => Event::Done,
-            Err(failure) => Event::Failed(failure),
+            Phase::Loading => self.load(state).await,
+            _ => self.serve(state).await,
         }
     }
 
@@ -170,18 +169,36 @@ impl Resident {
         Ok(())
     }
 
-    fn tree(&self) -> Result<PathBuf, Failure> {
-        let tree = self.tree.as_ref().map(|tree| tree.path().to_owned());
-        tree.ok_or_else(|| Failure::new("CacheFull", Retry::Soon, "the model is not in the cache"))
+    /// The model's folder; `None` where somebody has removed it.
+    fn tree(&self) -> Option<PathBuf> {
+        let tree = self.tree.as_ref()?.path();
+        tree.join("model.onnx").is_file().then(|| tree.to_owned())
     }
 
+    /// As [`Self::try_on_device`], unless the files were damaged: then nothing is the model's fault.
     #[tracing::instrument(level = "debug", skip_all, fields(otel.kind = "consumer", replica = self.name))]
-    async fn probe(&mut self) -> Result<(), Failure> {
+    async fn probe(&mut self) -> Event {
+        let Some(tree) = self.tree() else {
+            return Event::TreeLost;
+        };
+        match self.try_on_device(&tree).await {
+            Ok(()) => Event::Done,
+            Err(failure) => {
+                let last = failure.retry == Retry::Never;
+                let source = &self.replica.spec.model.source;
+                if last && !self.shared.fetcher.whole(source).await {
+                    return Event::TreeLost;
+                }
+                Event::Failed(failure)
+            }
+        }
+    }
+
+    async fn try_on_device(&mut self, tree: &Path) -> Result<(), Failure> {
         let device = self.find_device();
         let device =
             device.ok_or_else(|| Failure::new("DeviceUnknown", Retry::Soon, "the device is gone"))?;
-        let tree = self.tree()?;
-        self.settings = package::settings(&tree, &self.replica.spec.model, device.type_)?;
+        self.settings = package::settings(tree, &self.replica.spec.model, device.type_)?;
         let shared = Arc::clone(&self.shared);
         // The engine starts meanwhile.
         let using = self
@@ -194,12 +211,13 @@ impl Resident {
             &self.name,
             self.replica.spec.revision,
             &self.settings,
-            &tree,
+            tree,
         )
-        .map_err(|e| disk(&folder.display().to_string(), &e))?;
+        .map_err(|e| Failure::cache(&format!("making the model's folder `{}`", folder.display()), &e))?;
         let probed = {
             let _alone = using.probing.lock().await;
-            probe::probe(&shared.options, &folder, &device).await
+            let occupant = shared.engines.occupants().enter(&device.name);
+            probe::probe(&shared.options, &folder, &device, occupant).await
         };
         if let Err(error) = package::remove(&folder) {
             tracing::debug!(%error, "a probe's folder stays");
@@ -229,20 +247,18 @@ impl Resident {
                 return Event::EngineDied("the engine was stopped".to_owned());
             }
         };
-        let placed = self.tree().map_err(|failure| failure.message).and_then(|tree| {
-            package::place(
-                &up.repository,
-                &self.name,
-                self.replica.spec.revision,
-                &self.settings,
-                &tree,
-            )
-            .map_err(|e| e.to_string())
-        });
-        if let Err(why) = placed {
-            return Event::Failed(engine_failed(&format!(
-                "the model's folder cannot be made: {why}"
-            )));
+        let Some(tree) = self.tree() else {
+            return Event::TreeLost;
+        };
+        let placed = package::place(
+            &up.repository,
+            &self.name,
+            self.replica.spec.revision,
+            &self.settings,
+            &tree,
+        );
+        if let Err(error) = placed {
+            return Event::Failed(Failure::cache("making the model's folder for its engine", &error));
         }
         self.up = Some(Arc::clone(&up));
         // One of the same name may have left this engine before us.
@@ -295,7 +311,7 @@ impl Resident {
         }
     }
 
-    /// Schedulers hear of it, requests finish, the engine frees it.
+    /// Schedulers hear of it, requests finish, the engine frees it or ends.
     async fn drain(&mut self) -> Event {
         let (Some(using), Some(up)) = (&self.using, self.up.clone()) else {
             return Event::Done;
@@ -327,13 +343,18 @@ impl Resident {
                 ..RepositoryModelUnloadRequest::default()
             };
             let mut client = GrpcInferenceServiceClient::new(up.channel.clone());
-            match tokio::time::timeout(UNLOAD, client.repository_model_unload(request)).await {
-                Ok(Err(status)) if status.code() != tonic::Code::NotFound => {
-                    Event::Failed(engine_failed(status.message()))
-                }
-                Ok(_) => Event::Done,
-                Err(_) => Event::Failed(engine_failed(&format!("it was not unloaded within {UNLOAD:?}"))),
-            }
+            let why = match tokio::time::timeout(UNLOAD, client.repository_model_unload(request)).await {
+                Ok(Err(status)) if status.code() != tonic::Code::NotFound => status.message().to_owned(),
+                Ok(_) => return Event::Done,
+                Err(_) => format!("no answer within {UNLOAD:?}"),
+            };
+            // Its memory is promised to others as soon as this replica is released: only the process's end frees it now.
+            tracing::error!(
+                replica = self.name,
+                "not unloaded ({why}): its engine is started anew"
+            );
+            using.renew(up.generation);
+            std::future::pending().await
         };
         let event = tokio::select! {
             event = work => event,
@@ -395,7 +416,7 @@ async fn gone(standing: &mut watch::Receiver<Standing>, generation: u64) -> Stri
 }
 
 /// To the second: what Kubernetes keeps.
-fn now() -> jiff::Timestamp {
+pub(super) fn now() -> jiff::Timestamp {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
@@ -410,12 +431,59 @@ fn refusal(message: &str) -> Failure {
     }
 }
 
-fn disk(folder: &str, error: &std::io::Error) -> Failure {
-    Failure::new(
-        "CacheFull",
-        Retry::Soon,
-        format!(
-            "the model's folder `{folder}` cannot be made: {error}; look at the disk behind the agent's --cache"
-        ),
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::transport::Endpoint as Address;
+
+    #[tokio::test]
+    async fn a_model_that_its_engine_does_not_free_is_released_only_when_the_engine_has_ended() {
+        let cache = tempfile::tempdir().unwrap();
+        let options = Options::new("/nowhere".into(), cache.path().into(), [127, 0, 0, 1].into());
+        let devices = watch::channel(Vec::new()).1;
+        let engines = Engines::new(options.clone(), devices.clone(), CancellationToken::new());
+        let nobody: std::net::SocketAddr = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .unwrap();
+        let up = Arc::new(Up {
+            generation: 3,
+            grpc: nobody,
+            http: nobody,
+            repository: cache.path().to_owned(),
+            // Nobody answers: the model cannot be unloaded.
+            channel: Address::from_shared(format!("http://{nobody}"))
+                .unwrap()
+                .connect_lazy(),
+        });
+        let (using, standing, mut asked) = engines.pretend("gpu-0", &up);
+        let replica = serde_json::from_value(serde_json::json!({
+            "apiVersion": "afterglow.dev/v1alpha1", "kind": "ModelReplica",
+            "metadata": {"name": "m", "namespace": "team"},
+            "spec": {
+                "cluster": "c", "nodeName": "n", "device": "gpu-0", "revision": 1, "memory": "1Gi",
+                "model": {"source": {"uri": "https://h/m.onnx", "digest": "sha256:0"}}
+            }
+        }))
+        .unwrap();
+        let shared = Arc::new(Shared {
+            fetcher: Fetcher::open(crate::fetch::Options::new(cache.path().into(), 1 << 20)).unwrap(),
+            options,
+            engines,
+            devices,
+            statuses: watch::Sender::default(),
+        });
+        let key = ("team".to_owned(), "m".to_owned());
+        let mut resident = Resident::new(shared, key, replica, CancellationToken::new());
+        (resident.using, resident.up) = (Some(using), Some(up));
+        let mut draining = std::pin::pin!(resident.drain());
+        tokio::select! {
+            event = &mut draining => panic!("its memory is still taken: {event:?}"),
+            asked = asked.wait_for(|generation| *generation == 3) => drop(asked.unwrap()),
+        }
+        standing.send_replace(Standing::Coming(Some("it did not free a model".to_owned())));
+        assert_eq!(
+            draining.await,
+            Event::EngineDied("it did not free a model".to_owned())
+        );
+    }
 }

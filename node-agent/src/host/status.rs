@@ -6,7 +6,8 @@ use afterglow_crds::model_replica::{Endpoint, Fetch, ModelReplica, ModelReplicaS
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::phase::{Phase, State};
-use crate::fetch::Progress;
+use crate::fetch::{Progress, shown};
+use crate::lend;
 
 /// Everything that a status is made from.
 pub struct View<'a> {
@@ -33,7 +34,7 @@ pub struct Trouble {
     pub reason: &'static str,
     /// What, where, and what to do.
     pub message: String,
-    /// It computes wrong: what serves on it already must not go on.
+    /// Something is wrong with it: what serves on it already must not go on.
     pub grave: bool,
 }
 
@@ -65,7 +66,8 @@ pub fn trouble(name: &str, device: Option<&Device>, looked: bool) -> Option<Trou
                 "{name} is not offered for serving: {}",
                 device.not_offered_because
             ),
-            grave: false,
+            // What is about to be lent, or is not wanted for new models, computes right and serves what it has.
+            grave: !lend::sound(device),
         }),
         Some(_) => None,
     }
@@ -93,7 +95,7 @@ pub fn status(view: &View<'_>, old: &ModelReplicaStatus, now: Time) -> ModelRepl
 
 fn ready(view: &View<'_>, device: &str) -> Condition {
     let phase = view.state.phase;
-    let source = &view.replica.spec.model.source.uri;
+    let source = shown(&view.replica.spec.model.source.uri);
     let no = |reason: &str, message: String| Condition::new(READY, false, reason, message);
     match phase {
         Phase::Draining => {
@@ -147,7 +149,11 @@ mod tests {
         Device {
             name: "gpu-0".into(),
             offered,
-            not_offered_because: if offered { String::new() } else { "lent".into() },
+            not_offered_because: if offered {
+                String::new()
+            } else {
+                lend::State::Lent.because().into()
+            },
             self_test: SelfTest {
                 result,
                 ..SelfTest::default()
@@ -216,6 +222,49 @@ mod tests {
         let wrong = device(false, TestResult::Failed);
         assert_eq!(reason(&ready, Some(&wrong)).1, "DeviceUnhealthy");
         assert_eq!(reason(&ready, None).1, "DeviceUnknown");
+    }
+
+    #[test]
+    fn a_card_that_is_too_hot_or_does_not_answer_stops_what_serves_until_it_is_well() {
+        let ready = State::default()
+            .step(Event::Done)
+            .step(Event::Done)
+            .step(Event::Done);
+        for because in [
+            "it is too hot (95 °C or more)",
+            "its sensors do not answer",
+            "it has vanished",
+        ] {
+            let mut ill = device(false, TestResult::Passed);
+            because.clone_into(&mut ill.not_offered_because);
+            assert_eq!(
+                reason(&ready, Some(&ill)),
+                ("False".into(), "DeviceUnhealthy".into()),
+                "{because}"
+            );
+        }
+        let mut unwanted = device(false, TestResult::Passed);
+        crate::discover::FORBIDDEN.clone_into(&mut unwanted.not_offered_because);
+        assert_eq!(reason(&ready, Some(&unwanted)).1, "Ready");
+        assert_eq!(reason(&ready, Some(&device(true, TestResult::Passed))).1, "Ready");
+    }
+
+    #[test]
+    fn an_address_is_shown_without_what_signs_it() {
+        let mut replica = replica();
+        replica.spec.model.source.uri = "https://h/m.onnx?X-Amz-Signature=secret".into();
+        let (fine, state) = (device(true, TestResult::Passed), State::default());
+        let view = View {
+            replica: &replica,
+            state: &state,
+            device: Some(&fine),
+            looked: true,
+            endpoint: None,
+            progress: None,
+            profile: None,
+        };
+        let status = status(&view, &ModelReplicaStatus::default(), time(1));
+        assert_eq!(status.conditions[0].message, "fetching `https://h/m.onnx`");
     }
 
     #[test]

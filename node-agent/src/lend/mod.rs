@@ -14,6 +14,8 @@ use std::sync::{PoisonError, RwLock};
 
 use afterglow_crds::gpu_node::Device;
 
+use crate::discover::FORBIDDEN;
+use crate::occupants::Occupants;
 pub use claims::held;
 pub use plugin::{Sockets, serve};
 pub use state::{Facts, State};
@@ -21,8 +23,10 @@ pub use state::{Facts, State};
 /// To whom each device of the node belongs: written by the part that offers, read by the part that hands over.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    entries: RwLock<BTreeMap<String, Entry>>,
+    entries: RwLock<BTreeMap<String, (State, Device)>>,
     registered: AtomicBool,
+    /// Whoever of ours is still on a device, whatever was decided.
+    occupants: Occupants,
 }
 
 /// A device in the ledger.
@@ -32,9 +36,24 @@ pub struct Entry {
     pub state: State,
     /// The device.
     pub device: Device,
+    /// Whether a process of ours is still on it.
+    pub occupied: bool,
 }
 
 impl Ledger {
+    /// An empty one. `occupants` are the host's processes.
+    pub fn new(occupants: Occupants) -> Self {
+        Self {
+            occupants,
+            ..Self::default()
+        }
+    }
+
+    /// Whether somebody is on the device, a process of ours or whoever it is lent to.
+    pub fn busy(&self, device: &str) -> bool {
+        self.occupants.on(device) || self.state(device).is_some_and(|state| !state.hosts())
+    }
+
     /// Whether the kubelet has taken the plugin, so that a device can be handed over at all.
     pub fn registered(&self) -> bool {
         self.registered.load(Ordering::Relaxed)
@@ -48,8 +67,7 @@ impl Ledger {
     pub fn record(&self, devices: &[Device], states: &BTreeMap<String, State>) {
         let entries = devices.iter().map(|device| {
             let state = states.get(&device.name).copied().unwrap_or_default();
-            let device = device.clone();
-            (device.name.clone(), Entry { state, device })
+            (device.name.clone(), (state, device.clone()))
         });
         *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries.collect();
     }
@@ -57,8 +75,24 @@ impl Ledger {
     /// A device by name.
     pub fn entry(&self, device: &str) -> Option<Entry> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.get(device).cloned()
+        let (state, known) = entries.get(device)?.clone();
+        Some(Entry {
+            state,
+            device: known,
+            occupied: self.occupants.on(device),
+        })
     }
+
+    fn state(&self, device: &str) -> Option<State> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(device).map(|(state, _)| *state)
+    }
+}
+
+/// Whether a device that is not offered is all right, and only used otherwise or not wanted.
+pub fn sound(device: &Device) -> bool {
+    let because = device.not_offered_because.as_str();
+    because == FORBIDDEN || State::ALL.iter().any(|state| state.because() == because)
 }
 
 /// The devices as placement may use them: what is lent, or about to be, is not offered.

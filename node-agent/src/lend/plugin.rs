@@ -257,6 +257,12 @@ fn hand_over(
                 "device {name} of node {node} serves models: name it in spec.lend of GpuNode {node} first"
             ));
         }
+        if entry.occupied {
+            return Err(format!(
+                "a process of the agent of node {node} is still on device {name} and is being ended; asked again by the \
+                 kubelet"
+            ));
+        }
         if let Some(other) = cdi::holder(folder, name, uid) {
             return Err(format!(
                 "device {name} of node {node} is in the hands of claim {other}"
@@ -281,9 +287,14 @@ mod tests {
 
     use super::super::claims::tests::claim;
     use super::*;
+    use crate::occupants::Occupants;
 
     fn ledger(state: State) -> Ledger {
-        let ledger = Ledger::default();
+        with_occupants(state, &Occupants::default())
+    }
+
+    fn with_occupants(state: State, occupants: &Occupants) -> Ledger {
+        let ledger = Ledger::new(occupants.clone());
         let device = Device {
             name: "gpu-a".into(),
             ..Device::default()
@@ -459,6 +470,20 @@ mod tests {
         );
         let second = claim("d", "uid-2", &[(DRIVER, "rig", "gpu-a", "one")]);
         assert!(ask(&second, "uid-2", State::Lent).unwrap_err().contains("uid-1"));
+    }
+
+    #[test]
+    fn a_device_is_handed_over_only_when_our_last_process_on_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = claim("c", "uid-1", &[(DRIVER, "rig", "gpu-a", "one")]);
+        let occupants = Occupants::default();
+        let ledger = with_occupants(State::Lendable, &occupants);
+        let ask = || hand_over(&wanted, "uid-1", "rig", &ledger, folder.path());
+        let engine = occupants.enter("gpu-a");
+        let error = ask().unwrap_err();
+        assert!(error.contains("still on device gpu-a"), "{error}");
+        drop(engine);
+        assert!(ask().is_ok());
     }
 
     #[test]

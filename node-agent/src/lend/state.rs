@@ -29,6 +29,14 @@ pub struct Facts {
 }
 
 impl State {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Serving,
+        Self::Draining,
+        Self::Lendable,
+        Self::Lent,
+        Self::Reclaiming,
+    ];
+
     /// Where an agent that has just started finds a device: what a pod holds stays its own.
     pub fn at_start(facts: Facts) -> Self {
         match facts {
@@ -108,8 +116,6 @@ mod tests {
     use super::State::{Draining, Lendable, Lent, Reclaiming, Serving};
     use super::*;
 
-    const ALL: [State; 5] = [Serving, Draining, Lendable, Lent, Reclaiming];
-
     fn facts(wanted: bool, replicas: usize, claims: usize) -> Facts {
         Facts {
             wanted,
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_device_never_serves_models_and_is_free_to_claim() {
-        for state in ALL {
+        for state in State::ALL {
             assert!(!state.hosts() || state.tainted(), "{state:?}");
             assert!(!state.offered() || state.hosts(), "{state:?}");
             assert_eq!(state.because().is_empty(), state.offered(), "{state:?}");
@@ -167,7 +173,7 @@ mod tests {
 
     #[test]
     fn between_models_and_claims_there_is_always_a_published_state_that_is_neither() {
-        for state in ALL {
+        for state in State::ALL {
             for wanted in [false, true] {
                 for replicas in [0, 1] {
                     for claims in [0, 1] {

@@ -148,10 +148,14 @@ struct Offer {
 impl Offer {
     /// One round; it answers when the next is due.
     async fn round(&mut self) -> Result<Duration, ApiError> {
-        let Some(inventory) = self.wires.inventory.borrow().clone() else {
-            self.not_ready("the devices are being looked for and tested");
-            return Ok(IDLE);
-        };
+        let inventory = self.wires.inventory.borrow().clone();
+        // First what needs no API server: a card that has become too hot must not serve on because nobody could be told.
+        if let (Some(inventory), Some(lending)) = (&inventory, &self.lending) {
+            let mut known = inventory.devices.clone();
+            // Whether somebody has claimed a new one only the API server knows.
+            known.retain(|device| lending.contains_key(&device.name));
+            self.tell_engines(&known, lending);
+        }
         let node = self.publisher.node().await?;
         let gpu_node = match self.publisher.claim(&node).await? {
             Owner::Ours(gpu_node) => *gpu_node,
@@ -160,20 +164,23 @@ impl Offer {
                     tracing::error!("{why}");
                 }
                 self.wires.node_uid.send_replace(None);
+                self.lending = None;
                 send_if_new(&self.wires.usable, Vec::new());
                 return Ok(IDLE);
             }
         };
+        // The sign of life waits for no test: that takes minutes, and a silent node is taken for dead after 30 s.
         send_if_new(&self.wires.node_uid, node.uid());
         self.heed_test_request(&gpu_node);
+        let Some(inventory) = inventory else {
+            self.not_ready("the devices are being looked for and tested");
+            return Ok(IDLE);
+        };
 
         let mut warnings = inventory.warnings.clone();
         let lending = self.step(&gpu_node, &inventory, &mut warnings).await?;
         let devices = lend::for_placement(&inventory.devices, &lending);
-        self.wires.ledger.record(&inventory.devices, &lending);
-        // All of them: a replica on a device that may not be used any more is told why.
-        let usable = lend::for_engines(&inventory.devices, &lending);
-        send_if_new(&self.wires.usable, usable);
+        self.tell_engines(&inventory.devices, &lending);
 
         let facts = status::Facts {
             devices: &devices,
@@ -194,7 +201,7 @@ impl Offer {
                 slice::devices(&inventory, &lending, taints_kept)
             })
             .await?;
-        for (type_, reason, device, note) in news(gpu_node.status.as_ref(), &status, &lending) {
+        for (type_, reason, device, note) in news(gpu_node.status.as_ref(), &status) {
             let action = format!("Offer {device}");
             self.publisher
                 .event(&gpu_node, type_, reason, &action, &note)
@@ -208,6 +215,13 @@ impl Offer {
         let wait = self.pace(&gpu_node, &lending);
         self.lending = Some(lending);
         Ok(wait)
+    }
+
+    fn tell_engines(&self, devices: &[Device], lending: &BTreeMap<String, State>) {
+        self.wires.ledger.record(devices, lending);
+        // All of them: a replica on a device that may not be used any more is told why.
+        let usable = lend::for_engines(devices, lending);
+        send_if_new(&self.wires.usable, usable);
     }
 
     /// Whether that is news.
@@ -311,18 +325,14 @@ fn send_if_new<T: PartialEq>(sender: &watch::Sender<T>, value: T) -> bool {
 }
 
 /// What people should hear: a device that failed its test, was withdrawn, or is back.
-fn news(
-    old: Option<&GpuNodeStatus>,
-    new: &GpuNodeStatus,
-    lending: &BTreeMap<String, State>,
-) -> Vec<(EventType, &'static str, String, String)> {
+fn news(old: Option<&GpuNodeStatus>, new: &GpuNodeStatus) -> Vec<(EventType, &'static str, String, String)> {
     let before = |name: &str| old?.devices.iter().find(|device| device.name == name);
     let mut news = Vec::new();
     for device in &new.devices {
         let before = before(&device.name);
         let because = &device.not_offered_because;
         let heard = before.is_some_and(|before| before.not_offered_because == *because);
-        let (type_, reason, note) = if status::faulty(device, lending) && !heard {
+        let (type_, reason, note) = if status::faulty(device) && !heard {
             let reason = match device.self_test.result {
                 TestResult::Failed => "SelfTestFailed",
                 _ => "DeviceWithheld",
@@ -351,6 +361,9 @@ fn news(
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{Request as HttpRequest, Response as HttpResponse};
+    use serde_json::json;
+
     use super::*;
 
     fn device(because: &str, result: TestResult) -> GpuNodeStatus {
@@ -374,22 +387,115 @@ mod tests {
         let failed = device("it failed its self-test: wrong", TestResult::Failed);
         let hot = device("it is too hot", TestResult::Passed);
         let lent = device(State::Lent.because(), TestResult::Passed);
-        let lending = BTreeMap::from([("gpu-a".to_owned(), State::Lent)]);
-        let none = BTreeMap::new();
-        let reasons = |old: Option<&GpuNodeStatus>, new, lending| -> Vec<&str> {
-            news(old, new, lending)
+        let reasons = |old: Option<&GpuNodeStatus>, new| -> Vec<&str> {
+            news(old, new)
                 .into_iter()
                 .map(|(_, reason, _, _)| reason)
                 .collect()
         };
-        assert_eq!(reasons(None, &failed, &none), ["SelfTestFailed"]);
-        assert!(reasons(Some(&failed), &failed, &none).is_empty(), "said already");
-        assert_eq!(reasons(Some(&good), &hot, &none), ["DeviceWithheld"]);
-        assert_eq!(reasons(Some(&hot), &good, &none), ["DeviceOffered"]);
+        assert_eq!(reasons(None, &failed), ["SelfTestFailed"]);
+        assert!(reasons(Some(&failed), &failed).is_empty(), "said already");
+        assert_eq!(reasons(Some(&good), &hot), ["DeviceWithheld"]);
+        assert_eq!(reasons(Some(&hot), &good), ["DeviceOffered"]);
         assert!(
-            reasons(Some(&good), &lent, &lending).is_empty(),
+            reasons(Some(&good), &lent).is_empty(),
             "lending is a wish, not a fault"
         );
-        assert!(reasons(None, &good, &none).is_empty());
+        assert!(reasons(None, &good).is_empty());
+    }
+
+    /// An API server that knows our node and its `GpuNode`, or fails at everything.
+    fn api_server(well: bool) -> Client {
+        let service = tower::service_fn(move |request: HttpRequest<kube::client::Body>| {
+            let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "rig", "uid": "uid-of-rig"}]);
+            let labels = json!({afterglow_crds::labels::CLUSTER: "lab"});
+            let body = match request.uri().path() {
+                _ if !well => None,
+                "/api/v1/nodes/rig" => Some(json!({
+                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": "rig", "uid": "uid-of-rig"},
+                })),
+                "/apis/afterglow.dev/v1alpha1/gpunodes/rig" => Some(json!({
+                    "apiVersion": "afterglow.dev/v1alpha1", "kind": "GpuNode", "spec": {"cluster": "lab"},
+                    "metadata": {"name": "rig", "labels": labels, "ownerReferences": owner},
+                })),
+                _ => None,
+            };
+            let response = match body {
+                Some(body) => {
+                    HttpResponse::builder().body(kube::client::Body::from(body.to_string().into_bytes()))
+                }
+                None => HttpResponse::builder()
+                    .status(500)
+                    .body(kube::client::Body::empty()),
+            };
+            async { Ok::<_, std::convert::Infallible>(response.unwrap()) }
+        });
+        Client::new(service, "default")
+    }
+
+    struct Ends {
+        inventory: watch::Sender<Option<Arc<Inventory>>>,
+        usable: watch::Receiver<Vec<Device>>,
+        node_uid: watch::Receiver<Option<String>>,
+        ready: watch::Receiver<Readiness>,
+    }
+
+    fn offer(well: bool) -> (Offer, Ends) {
+        let (inventory_out, inventory) = watch::channel(None);
+        let (usable, usable_in) = watch::channel(Vec::new());
+        let (node_uid, node_uid_in) = watch::channel(None);
+        let (ready, ready_in) = watch::channel(Ok(()));
+        let offer = Offer {
+            publisher: Publisher::new(api_server(well), "rig", "lab"),
+            identity: Identity {
+                node: "rig".into(),
+                cluster: "lab".into(),
+                address: "10.0.0.1:9400".into(),
+            },
+            wires: Wires {
+                inventory,
+                usable,
+                node_uid,
+                ready,
+                test_again: Arc::default(),
+                ledger: Arc::default(),
+            },
+            lending: None,
+            watchful: 0,
+            tested: None,
+        };
+        let ends = Ends {
+            inventory: inventory_out,
+            usable: usable_in,
+            node_uid: node_uid_in,
+            ready: ready_in,
+        };
+        (offer, ends)
+    }
+
+    #[tokio::test]
+    async fn a_node_gives_a_sign_of_life_while_its_devices_are_still_tested() {
+        let (mut offer, ends) = offer(true);
+        offer.round().await.unwrap();
+        assert_eq!(ends.node_uid.borrow().as_deref(), Some("uid-of-rig"));
+        let ready = ends.ready.borrow().clone();
+        assert!(ready.unwrap_err().contains("tested"), "alive is not ready");
+    }
+
+    #[tokio::test]
+    async fn engines_hear_of_a_device_that_is_ill_though_the_api_server_is_away() {
+        let (mut offer, ends) = offer(false);
+        let mut inventory = Inventory {
+            devices: device("", TestResult::Passed).devices,
+            ..Inventory::default()
+        };
+        offer.lending = Some(BTreeMap::from([("gpu-a".to_owned(), State::Serving)]));
+        for because in ["", "it is too hot"] {
+            inventory.devices[0].offered = because.is_empty();
+            because.clone_into(&mut inventory.devices[0].not_offered_because);
+            ends.inventory.send_replace(Some(Arc::new(inventory.clone())));
+            offer.round().await.unwrap_err();
+            assert_eq!(*ends.usable.borrow(), inventory.devices);
+        }
     }
 }

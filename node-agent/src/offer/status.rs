@@ -7,7 +7,7 @@ use afterglow_crds::gpu_node::{Device, DeviceType, GpuNodeStatus, TestResult};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::discover::FORBIDDEN;
-use crate::lend::State;
+use crate::lend::{self, State};
 
 /// What is to be said of a node.
 #[derive(Debug)]
@@ -45,11 +45,8 @@ pub fn status(facts: &Facts<'_>, old: Option<&GpuNodeStatus>, now: Time) -> GpuN
 }
 
 /// Whether something is wrong with a device, rather than that it is used otherwise or not wanted.
-pub(super) fn faulty(device: &Device, lending: &BTreeMap<String, State>) -> bool {
-    let state = lending.get(&device.name).copied().unwrap_or_default();
-    !device.offered
-        && device.not_offered_because != FORBIDDEN
-        && device.not_offered_because != state.because()
+pub(super) fn faulty(device: &Device) -> bool {
+    !device.offered && !lend::sound(device)
 }
 
 fn ready(facts: &Facts<'_>, offered: usize) -> Condition {
@@ -88,11 +85,7 @@ fn ready(facts: &Facts<'_>, offered: usize) -> Condition {
 }
 
 fn degraded(facts: &Facts<'_>) -> Condition {
-    let faulty: Vec<&Device> = facts
-        .devices
-        .iter()
-        .filter(|device| faulty(device, facts.lending))
-        .collect();
+    let faulty: Vec<&Device> = facts.devices.iter().filter(|device| faulty(device)).collect();
     let mut message = reasons(faulty.iter().copied());
     for warning in facts.warnings {
         if !message.is_empty() {

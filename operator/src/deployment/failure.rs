@@ -32,7 +32,7 @@ pub(crate) fn state(replica: &ModelReplica) -> State {
         "SourceNotFound" | "SourceUnreachable" | "SourceForbidden" | "DigestMismatch" | "SourceTooLarge"
         | "PackageInvalid" | "ModelInvalid" => State::SourceFailed,
         "ProbeMismatch" | "PlacementRefused" | "OutOfMemory" | "ProbeFailed" | "DeviceUnknown"
-        | "DeviceUnhealthy" | "EngineFailed" | "CacheFull" => State::DeviceFailed,
+        | "DeviceUnhealthy" | "EngineFailed" | "CacheFull" | "CacheUnusable" => State::DeviceFailed,
         // Also reasons of a newer agent: waiting harms nobody.
         _ => State::Working,
     }

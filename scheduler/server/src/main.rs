@@ -122,6 +122,10 @@ async fn connect() -> Result<kube::Client> {
         .await
         .context("finding the Kubernetes API: neither in a pod nor a kubeconfig")?;
     config.connect_timeout = Some(Duration::from_secs(5));
+    // Longer than the 25 s after which the server ends a watch: an API server whose machine is gone tells nobody.
+    config.read_timeout = Some(Duration::from_secs(35));
+    config.reset_reader_on_write = true;
+    config.write_timeout = Some(Duration::from_secs(35));
     // A watch that fails is begun again by its watcher, with pauses; hidden tries would only make it late.
     config.default_retry = false;
     kube::Client::try_from(config).context("making a client for the Kubernetes API")

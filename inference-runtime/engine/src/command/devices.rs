@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::Output;
 use crate::devices::{self, Examined};
+use crate::probe;
 use crate::session::DeviceChoice;
 
 #[derive(Debug, Args)]
@@ -22,10 +23,14 @@ pub(super) struct Devices {
     /// List and test only this device, e.g. opencl:0: a card that hangs cannot take the others' test with it
     #[arg(long, value_name = "DEVICE")]
     only: Option<DeviceChoice>,
+    /// End when the parent process, which is this one, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    die_with_parent: Option<i32>,
 }
 
 impl Devices {
     pub(super) fn run(self) -> Result<ExitCode> {
+        probe::end_with_parent(self.die_with_parent)?;
         afterglow_telemetry::log(Lines::of(Format::Text, "warn"));
         let examined = devices::examine(!self.quick, self.only)?;
         let text = match self.output {

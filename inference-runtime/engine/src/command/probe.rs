@@ -35,17 +35,15 @@ pub(super) struct Probe {
     /// Settings as JSON, instead of those in model.yaml
     #[arg(long, hide = true)]
     settings: Option<String>,
-    /// End when the parent process ends
-    #[arg(long, hide = true)]
-    die_with_parent: bool,
+    /// End when the parent process, which is this one, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    die_with_parent: Option<i32>,
 }
 
 impl Probe {
     pub(super) fn run(self) -> Result<ExitCode> {
+        probe::end_with_parent(self.die_with_parent)?;
         afterglow_telemetry::log(Lines::of(Format::Text, "warn,onnxruntime=error"));
-        if self.die_with_parent {
-            probe::end_with_parent();
-        }
         let budget = Duration::try_from_secs_f64(self.seconds).context("--seconds")?;
         let Found {
             model,

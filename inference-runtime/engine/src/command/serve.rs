@@ -45,13 +45,14 @@ pub(super) struct Serve {
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log: Format,
-    /// End when the parent process ends
-    #[arg(long, hide = true)]
-    die_with_parent: bool,
+    /// End when the parent process, which is this one, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    die_with_parent: Option<i32>,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode> {
+        probe::end_with_parent(self.die_with_parent)?;
         ort_ep_sys::session::keep_heap_small();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -61,9 +62,6 @@ impl Serve {
             // What ONNX Runtime logs it also answers, and a client that sends bad indices must not fill the log.
             let lines = Lines::of(self.log, "info,onnxruntime=off");
             let _traces = afterglow_telemetry::start("afterglow-engine", lines);
-            if self.die_with_parent {
-                probe::end_with_parent();
-            }
             self.serve().await
         });
         // A load that nothing can interrupt must not keep the process from ending.

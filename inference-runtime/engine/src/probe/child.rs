@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
@@ -11,6 +12,11 @@ use super::ModelProfile;
 use crate::api::{Error, Result};
 use crate::repository::Settings;
 use crate::session::DeviceChoice;
+
+/// A profile has some KiB.
+const PROFILE: u64 = 4 << 20;
+/// What is kept of a probe's last words.
+const WORDS: usize = 16 << 10;
 
 /// Starts probes.
 #[derive(Debug, Clone)]
@@ -43,8 +49,8 @@ impl ProbeChild {
                 "json",
                 "--seconds",
                 "2",
-                "--die-with-parent",
             ])
+            .arg(format!("--die-with-parent={}", std::process::id()))
             .args(["--settings", &settings])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -57,12 +63,18 @@ impl ProbeChild {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let read = async {
                 if let Some(stdout) = &mut stdout {
-                    let _ = stdout.read_to_end(&mut out).await;
+                    // More than a profile is read, so that the child does not wait, and thrown away.
+                    let _ = stdout.take(PROFILE).read_to_end(&mut out).await;
+                    let _ = tokio::io::copy(stdout, &mut tokio::io::sink()).await;
                 }
             };
             let listen = async {
-                if let Some(stderr) = &mut stderr {
-                    let _ = stderr.read_to_end(&mut err).await;
+                let mut buffer = vec![0; 4 << 10];
+                while let Some(stderr) = &mut stderr
+                    && let Ok(n @ 1..) = stderr.read(&mut buffer).await
+                {
+                    err.extend_from_slice(&buffer[..n]);
+                    err.drain(..err.len().saturating_sub(WORDS));
                 }
             };
             tokio::join!(read, listen);
@@ -91,10 +103,71 @@ impl ProbeChild {
     }
 }
 
-/// Ends this process when its parent ends: a probe must not outlive the engine that asked for it.
-pub(crate) fn end_with_parent() {
-    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-    {
-        tracing::warn!(%error, "this probe would outlive its engine");
+/// Ends this process when `parent` ends, which started it: nobody else knows of it. The first thing to do, and an error where
+/// the parent has ended already: no signal would come any more.
+pub(crate) fn end_with_parent(parent: Option<i32>) -> anyhow::Result<()> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let Some(parent) = parent else { return Ok(()) };
+    set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the parent process")?;
+    let now = getppid().map(rustix::process::Pid::as_raw_pid);
+    anyhow::ensure!(
+        now == Some(parent),
+        "the process {parent} that started this one has ended already (--die-with-parent)"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> ProbeChild {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap().keep();
+        let program = folder.join("engine");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        ProbeChild {
+            program,
+            limit: Duration::from_mins(1),
+        }
+    }
+
+    async fn run(script: &str) -> String {
+        let child = shell(script);
+        let outcome = child
+            .run(Path::new("/nowhere"), &Settings::default(), DeviceChoice::Cpu)
+            .await;
+        std::fs::remove_dir_all(child.program.parent().unwrap()).unwrap();
+        outcome.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_process_whose_parent_is_gone_does_not_begin() {
+        assert!(end_with_parent(None).is_ok());
+        // No process has such a number.
+        let error = end_with_parent(Some(i32::MAX)).unwrap_err().to_string();
+        assert!(error.contains("has ended already"), "{error}");
+        set_back();
+    }
+
+    /// The test's own process is to outlive whoever started it.
+    fn set_back() {
+        rustix::process::set_parent_process_death_signal(None).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_talks_without_end_is_not_kept_in_memory() {
+        let error =
+            run("head -c 100000000 /dev/zero; head -c 100000000 /dev/zero >&2; echo last >&2; exit 4").await;
+        assert!(
+            error.contains("exit status: 4") && error.ends_with("last"),
+            "{error}"
+        );
+        let told = run("echo \"$*\" >&2; exit 4").await;
+        assert!(
+            told.contains(&format!("--die-with-parent={}", std::process::id())),
+            "{told}"
+        );
     }
 }

@@ -109,7 +109,13 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     // offer
     parts.spawn(ends(offer::run(client.clone(), identity, wires, stop())));
     parts.spawn(ends(lease::keep(client.clone(), sign, stop())));
-    let lending = lend::serve(client.clone(), run.node.clone(), sockets, ledger, stop());
+    let lending = lend::serve(
+        client.clone(),
+        run.node.clone(),
+        sockets,
+        Arc::clone(&ledger),
+        stop(),
+    );
     parts.spawn(async move {
         // A node without the kubelet's folders serves models all the same; it cannot lend, and its GpuNode says so.
         if let Err(error) = lending.await {
@@ -122,6 +128,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
     let (desired_out, desired) = watch::channel(Vec::new());
     let host = host::spawn(hosting, fetcher, usable, desired, stop());
+    ledger.watch_engines(host.occupied.clone());
     // report
     let statuses = host.statuses.clone();
     let (node, cluster, stopped) = (run.node.clone(), run.cluster.clone(), stop());

@@ -75,6 +75,9 @@ impl Engine {
 /// How busy the models of each device are.
 pub(super) type Loads = BTreeMap<String, Vec<Model>>;
 
+/// How many engines' processes run, or are about to, or still end, on each device.
+pub type Occupied = BTreeMap<String, usize>;
+
 /// The engines of this node; clones are the same.
 #[derive(Clone)]
 pub(super) struct Engines(Arc<Inner>);
@@ -86,6 +89,7 @@ struct Inner {
     /// A device keeps its number, and so its ports, as long as this agent lives.
     numbers: Mutex<BTreeMap<String, u16>>,
     loads: watch::Sender<Loads>,
+    occupied: watch::Sender<Occupied>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -136,6 +140,7 @@ impl Engines {
             running: Mutex::default(),
             numbers: Mutex::default(),
             loads: watch::Sender::default(),
+            occupied: watch::Sender::default(),
             tasks: TaskTracker::new(),
             stop,
         }))
@@ -147,6 +152,10 @@ impl Engines {
 
     pub(super) fn loads(&self) -> watch::Receiver<Loads> {
         self.0.loads.subscribe()
+    }
+
+    pub(super) fn occupied(&self) -> watch::Receiver<Occupied> {
+        self.0.occupied.subscribe()
     }
 
     /// The engine of `device`, started unless it runs.
@@ -161,6 +170,9 @@ impl Engines {
                 standing: sender,
                 stop: stop.clone(),
             };
+            self.0
+                .occupied
+                .send_modify(|occupied| *occupied.entry(device.to_owned()).or_default() += 1);
             self.0.tasks.spawn(supervisor.run());
             Running {
                 engine: Arc::new(Engine {
@@ -260,6 +272,12 @@ impl Supervisor {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        // Its process has ended: from now on the device may be another's.
+        self.engines.0.occupied.send_modify(|occupied| {
+            if let Some(count) = occupied.get_mut(&self.device) {
+                *count = count.saturating_sub(1);
+            }
+        });
     }
 
     /// One process, from its start to its end; answers what ended it.

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fetch::Fetcher;
 use engine::Engines;
+pub use engine::Occupied;
 use resident::{Resident, Shared};
 
 /// How often engines that nobody needs are looked for.
@@ -88,6 +89,8 @@ pub struct Handle {
     pub statuses: watch::Receiver<Statuses>,
     /// How busy the models of each device are.
     pub load: watch::Receiver<BTreeMap<String, Vec<Model>>>,
+    /// On which devices engines run, or still end.
+    pub occupied: watch::Receiver<Occupied>,
     task: JoinHandle<()>,
 }
 
@@ -112,6 +115,7 @@ pub fn spawn(
     let receiver = statuses.subscribe();
     let engines = Engines::new(options.clone(), devices.clone(), stop.clone());
     let load = engines.loads();
+    let occupied = engines.occupied();
     let shared = Arc::new(Shared {
         options,
         fetcher,
@@ -127,6 +131,7 @@ pub fn spawn(
     Handle {
         statuses: receiver,
         load,
+        occupied,
         task: tokio::spawn(host.run(desired, stop)),
     }
 }

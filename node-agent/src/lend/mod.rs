@@ -10,9 +10,12 @@ mod state;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use afterglow_crds::gpu_node::Device;
+use tokio::sync::watch;
+
+use crate::host::Occupied;
 
 pub use claims::held;
 pub use plugin::{Sockets, serve};
@@ -23,6 +26,7 @@ pub use state::{Facts, State};
 pub struct Ledger {
     entries: RwLock<BTreeMap<String, Entry>>,
     registered: AtomicBool,
+    engines: OnceLock<watch::Receiver<Occupied>>,
 }
 
 /// A device in the ledger.
@@ -42,6 +46,19 @@ impl Ledger {
 
     fn set_registered(&self, registered: bool) {
         self.registered.store(registered, Ordering::Relaxed);
+    }
+
+    /// From now on it is known where engines run. An agent that has just started has none.
+    pub fn watch_engines(&self, occupied: watch::Receiver<Occupied>) {
+        let _ = self.engines.set(occupied);
+    }
+
+    /// Whether an engine runs on a device, or still ends: one that no replica needs any more is stopped a moment later.
+    pub fn has_engine(&self, device: &str) -> bool {
+        let count = self.engines.get().map_or(0, |occupied| {
+            occupied.borrow().get(device).copied().unwrap_or_default()
+        });
+        count > 0
     }
 
     /// Writes who owns what.

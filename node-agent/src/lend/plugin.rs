@@ -256,6 +256,11 @@ fn hand_over(
                 "device {name} of node {node} serves models: name it in spec.lend of GpuNode {node} first"
             ));
         }
+        if ledger.has_engine(name) {
+            return Err(format!(
+                "an engine still ends on device {name} of node {node}; the kubelet asks again"
+            ));
+        }
         if let Some(other) = cdi::holder(folder, name, uid) {
             return Err(format!(
                 "device {name} of node {node} is in the hands of claim {other}"
@@ -457,6 +462,25 @@ mod tests {
         );
         let second = claim("d", "uid-2", &[(DRIVER, "rig", "gpu-a", "one")]);
         assert!(ask(&second, "uid-2", State::Lent).unwrap_err().contains("uid-1"));
+    }
+
+    #[test]
+    fn a_device_on_which_an_engine_still_ends_is_not_handed_over_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim = claim("c", "uid-1", &[(DRIVER, "rig", "gpu-a", "one")]);
+        let ledger = ledger(State::Lendable);
+        let engines = tokio::sync::watch::Sender::new(BTreeMap::from([("gpu-a".to_owned(), 1)]));
+        ledger.watch_engines(engines.subscribe());
+        let ask = || hand_over(&claim, "uid-1", "rig", &ledger, folder.path());
+        let refused = ask().unwrap_err();
+        assert!(
+            refused.contains("an engine still ends on device gpu-a"),
+            "{refused}"
+        );
+        engines.send_modify(|engines| {
+            engines.insert("gpu-a".to_owned(), 0);
+        });
+        assert_eq!(ask().unwrap().len(), 1);
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub enum Bug {
     MergesLists,
     /// The agent takes its finalizer off before the engine has let go.
     ReleasesEarly,
-    /// The agent hands a device over while replicas are on it.
-    LendsWhileServing,
+    /// The agent hands a device over to a pod without looking who has it.
+    HandsOverTooEarly,
     /// The agent calls models by the client's name, which several replicas share.
     SharesNames,
     /// The agent stamps each status with the time, so that none equals the one before.
@@ -39,7 +39,7 @@ impl Bug {
         Self::ForgetsTheLeaving,
         Self::MergesLists,
         Self::ReleasesEarly,
-        Self::LendsWhileServing,
+        Self::HandsOverTooEarly,
         Self::SharesNames,
         Self::StampsStatus,
         Self::RetriesWithoutEnd,

@@ -7,8 +7,8 @@ pub enum Bug {
     ForgetsWhatItMade,
     /// The operator believes the times in the agents' leases instead of its own clock.
     BelievesLeases,
-    /// The operator deletes by name, whatever object has it by now.
-    DeletesByName,
+    /// The operator does not come back to a turn of which a write failed.
+    GivesUp,
     /// The operator lets nobody go whose agent is dead.
     NeverSweeps,
     /// The operator plans with every device's whole memory, not only for what is there but also for what leaves.
@@ -34,7 +34,7 @@ impl Bug {
     pub const ALL: [Self; 12] = [
         Self::ForgetsWhatItMade,
         Self::BelievesLeases,
-        Self::DeletesByName,
+        Self::GivesUp,
         Self::NeverSweeps,
         Self::ForgetsTheLeaving,
         Self::MergesLists,

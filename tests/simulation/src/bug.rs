@@ -7,8 +7,8 @@ pub enum Bug {
     ForgetsWhatItMade,
     /// The operator believes the times in the agents' leases instead of its own clock.
     BelievesLeases,
-    /// The operator deletes by name, whatever object has it by now.
-    DeletesByName,
+    /// The operator does not come back to a turn of which a write failed.
+    GivesUp,
     /// The operator lets nobody go whose agent is dead.
     NeverSweeps,
     /// The operator plans with every device's whole memory, not only for what is there but also for what leaves.
@@ -17,8 +17,8 @@ pub enum Bug {
     MergesLists,
     /// The agent takes its finalizer off before the engine has let go.
     ReleasesEarly,
-    /// The agent hands a device over while replicas are on it.
-    LendsWhileServing,
+    /// The agent hands a device over to a pod without looking who has it.
+    HandsOverTooEarly,
     /// The agent calls models by the client's name, which several replicas share.
     SharesNames,
     /// The agent stamps each status with the time, so that none equals the one before.
@@ -34,12 +34,12 @@ impl Bug {
     pub const ALL: [Self; 12] = [
         Self::ForgetsWhatItMade,
         Self::BelievesLeases,
-        Self::DeletesByName,
+        Self::GivesUp,
         Self::NeverSweeps,
         Self::ForgetsTheLeaving,
         Self::MergesLists,
         Self::ReleasesEarly,
-        Self::LendsWhileServing,
+        Self::HandsOverTooEarly,
         Self::SharesNames,
         Self::StampsStatus,
         Self::RetriesWithoutEnd,

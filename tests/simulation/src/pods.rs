@@ -8,6 +8,7 @@ use afterglow_operator::steps::Key;
 use kube::ResourceExt as _;
 
 use crate::api::Only;
+use crate::bug::Bug;
 use crate::time::Time;
 use crate::trace::Sight;
 use crate::world::{Event, World};
@@ -192,12 +193,15 @@ impl World {
             if !machine.powered || machine.cards[card].pod == Some(claim.id) {
                 continue;
             }
-            // The agent's plugin hands over what does not serve models, and nothing twice.
+            // The agent's plugin hands over what does not serve models, where no engine still ends, and nothing twice.
             let Some(agent) = &machine.agent else { continue };
             let Some(state) = agent.ledger.get(&device) else {
                 continue;
             };
-            if matches!(state, Lending::Serving | Lending::Draining) || machine.cards[card].pod.is_some() {
+            let has_engine = machine.cards[card].engine.is_some();
+            let serves = matches!(state, Lending::Serving | Lending::Draining) || has_engine;
+            let is_careless = self.bug == Some(Bug::HandsOverTooEarly);
+            if (serves && !is_careless) || machine.cards[card].pod.is_some() {
                 self.trace.saw(Sight::HandOverRefused);
                 continue;
             }

@@ -57,6 +57,8 @@ pub enum Act {
 pub enum Fault {
     /// A process is killed, and started again at the end.
     Crash(Who),
+    /// An operator is killed after so many more writes, and started again at the end.
+    CrashAtWrite(usize, u64),
     /// An operator is stopped, and goes on at the end with what it had in hand.
     Stop(usize),
     /// A process does not reach the API server.
@@ -136,7 +138,7 @@ impl Script {
             let wish = wish(&mut random, deployments, &cards);
             acts.push((random.seconds(30, 350), Act::Wish(wish)));
         }
-        let kinds: Vec<u64> = (0..17).filter(|_| random.chance(35)).collect();
+        let kinds: Vec<u64> = (0..18).filter(|_| random.chance(35)).collect();
         let strikes = if kinds.is_empty() {
             0
         } else {
@@ -180,6 +182,7 @@ fn fault(random: &mut Random, kind: u64, cards: &[Vec<u64>], schedulers: usize) 
         1 => Fault::Crash(Who::Agent(node)),
         2 => Fault::Crash(Who::Scheduler(random.place(schedulers))),
         3 => Fault::Stop(random.place(2)),
+        16 => Fault::CrashAtWrite(random.place(2), random.between(0, 3)),
         4 => Fault::Cut(anybody),
         5 => Fault::Lag(anybody),
         6 => {
@@ -263,6 +266,7 @@ impl World {
             Fault::Crash(Who::Agent(node)) => self.crash_agent(node),
             Fault::Crash(Who::Scheduler(who)) => self.crash_scheduler(who),
             Fault::Stop(who) => self.operators[who].is_stopped = true,
+            Fault::CrashAtWrite(who, writes) => self.operators[who].dies_after = Some(writes),
             Fault::Cut(who) => self.set_cut(who, true),
             Fault::Lag(who) => {
                 let lag = self.random.seconds(1, 30);
@@ -296,6 +300,12 @@ impl World {
             Fault::Crash(Who::Operator(who)) if !self.operators[who].runs => self.start_operator(who),
             Fault::Crash(Who::Agent(node)) => self.start_agent(node),
             Fault::Crash(Who::Scheduler(who)) if !self.schedulers[who].runs => self.start_scheduler(who),
+            Fault::CrashAtWrite(who, _) => {
+                self.operators[who].dies_after = None;
+                if !self.operators[who].runs {
+                    self.start_operator(who);
+                }
+            }
             Fault::Stop(who) => self.continue_operator(who),
             Fault::Cut(who) => self.set_cut(who, false),
             Fault::Lag(who) => self.set_lag(who, Duration::ZERO),
@@ -321,6 +331,7 @@ impl World {
         self.active = crate::world::Active::default();
         for who in 0..self.operators.len() {
             self.continue_operator(who);
+            self.operators[who].dies_after = None;
             self.set_cut(Who::Operator(who), false);
             self.set_lag(Who::Operator(who), Duration::ZERO);
             if !self.operators[who].runs {

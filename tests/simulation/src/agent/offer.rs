@@ -13,7 +13,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Stamp;
 
 use super::Step;
 use crate::api::Only;
-use crate::bug::Bug;
 use crate::time::to_second;
 use crate::world::{CLUSTER, Who, World};
 
@@ -153,11 +152,7 @@ impl World {
                 let state = before.as_ref().and_then(|lending| lending.get(name)).copied();
                 let facts = lend::Facts {
                     wanted: wanted.contains(name),
-                    replicas: if self.bug == Some(Bug::LendsWhileServing) {
-                        0
-                    } else {
-                        replicas.get(name).copied().unwrap_or(0)
-                    },
+                    replicas: replicas.get(name).copied().unwrap_or(0),
                     claims: claims.get(name).copied().unwrap_or(0),
                 };
                 let next = match state {

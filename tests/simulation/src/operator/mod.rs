@@ -28,6 +28,8 @@ pub struct Operator {
     pub runs: bool,
     /// Stopped (SIGSTOP): what it has in hand it does when it goes on.
     pub is_stopped: bool,
+    /// It is killed after so many more writes.
+    pub dies_after: Option<u64>,
     /// Whether it reaches the API server.
     pub cut: bool,
     /// By how much its watches are behind.
@@ -97,11 +99,9 @@ impl World {
     /// The process ends without a word.
     pub fn crash_operator(&mut self, who: usize) {
         let operator = &mut self.operators[who];
-        let between = operator.term.as_ref().is_some_and(|term| {
-            term.running
-                .values()
-                .any(|turn| !turn.made.is_empty() && !turn.writes.is_empty())
-        });
+        operator.dies_after = None;
+        let mut turns = operator.term.iter().flat_map(|term| term.running.values());
+        let between = turns.any(|turn| !turn.made.is_empty());
         operator.life += 1;
         operator.runs = false;
         operator.term = None;

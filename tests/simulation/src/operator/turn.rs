@@ -172,6 +172,13 @@ impl World {
                 turn.errors.push(format!("{error:?}"));
             }
         }
+        if let Some(left) = &mut self.operators[who].dies_after {
+            if *left == 0 {
+                self.crash_operator(who);
+                return;
+            }
+            *left -= 1;
+        }
         let wait = if error == Some(Refused::Silence) {
             PATIENCE
         } else {
@@ -181,11 +188,7 @@ impl World {
     }
 
     pub(super) fn operator_deletes(&mut self, who: usize, replica: &ModelReplica) -> Result<(), Refused> {
-        let only = if self.bug == Some(Bug::DeletesByName) {
-            Only::default()
-        } else {
-            Only::version(replica)
-        };
+        let only = Only::version(replica);
         let key = Key::of(replica);
         let done = self.call(Who::Operator(who), |world| {
             let judged = world
@@ -289,6 +292,9 @@ impl World {
                 written.as_ref().map(|_| ())
             );
             failed |= !matches!(written, Ok(_) | Err(Refused::NotFound));
+        }
+        if failed && self.bug == Some(Bug::GivesUp) {
+            return;
         }
         let now = self.now;
         let Some(term) = &mut self.operators[who].term else {

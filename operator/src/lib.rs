@@ -20,6 +20,8 @@ mod pace;
 mod quantity;
 mod queue;
 mod serve;
+#[cfg(test)]
+mod stub;
 mod sweep;
 mod watch;
 

@@ -56,6 +56,8 @@ fn abandoned(context: &Context) -> Vec<ModelReplica> {
                     .finalizers()
                     .iter()
                     .any(|name| name == labels::REPLICA_FINALIZER)
+                // Another operator's agents have their leases elsewhere.
+                && context.world.works_for(&replica.spec.cluster)
                 && (judgement.dead.contains(node)
                     || (!nodes.contains(node) && !judgement.alive.contains(node)))
         })

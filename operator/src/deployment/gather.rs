@@ -34,6 +34,19 @@ pub(crate) struct Facts {
     pub(crate) nodes: BTreeMap<String, Machine>,
     /// Whose agent is alive.
     pub(crate) judgement: Arc<Judgement>,
+    /// What is there and says nothing: neither "it is gone" nor "it is fine" follows from it.
+    pub(crate) unreadable: Unreadable,
+}
+
+/// Objects that this operator cannot read, as they are a newer version's or broken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// Why the deployment's cluster cannot be read.
+    pub(crate) cluster: Option<String>,
+    /// Nodes whose `GpuNode` cannot be read.
+    pub(crate) nodes: BTreeSet<String>,
+    /// The deployment's own replicas that cannot be read, and why.
+    pub(crate) own: BTreeMap<String, String>,
 }
 
 /// Another deployment that wants the same model name.
@@ -63,11 +76,18 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
     let world = &context.world;
     let namespace = deployment.namespace().unwrap_or_default();
     let cluster_name = &deployment.spec.cluster;
+    let mut unreadable = Unreadable::default();
     let cluster = world
         .clusters
         .get(&ObjectRef::new(cluster_name))
-        .and_then(|cluster| cluster.0.as_ref().ok().cloned())
-        .filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
+        .filter(|cluster| cluster.meta().deletion_timestamp.is_none())
+        .and_then(|cluster| match &cluster.0 {
+            Ok(cluster) => Some(cluster.clone()),
+            Err(invalid) => {
+                unreadable.cluster = Some(invalid.error.clone());
+                None
+            }
+        });
     let namespace_labels = world
         .namespaces
         .get(&ObjectRef::new(&namespace))
@@ -93,12 +113,22 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         })
         .collect();
 
-    let mut replicas: Vec<ModelReplica> = world
-        .replicas
-        .state()
-        .iter()
-        .filter_map(|replica| replica.0.as_ref().ok().cloned())
-        .collect();
+    let mut replicas: Vec<ModelReplica> = Vec::new();
+    let mut unreadable_names = Vec::new();
+    for replica in world.replicas.state() {
+        match &replica.0 {
+            Ok(replica) => replicas.push(replica.clone()),
+            Err(invalid) => {
+                if replica.namespace().as_deref() == Some(&namespace) {
+                    unreadable_names.push(replica.name_any());
+                }
+                let mut owners = invalid.metadata.owner_references.iter().flatten();
+                if owners.any(|owner| Some(&owner.uid) == deployment.metadata.uid.as_ref()) {
+                    unreadable.own.insert(replica.name_any(), invalid.error.clone());
+                }
+            }
+        }
+    }
     context.expectations.complete(&mut replicas);
     // The order of a store is not the same twice.
     replicas.sort_by_key(|replica| (replica.namespace(), replica.name_any()));
@@ -106,6 +136,7 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         .iter()
         .filter(|replica| replica.namespace().as_deref() == Some(&namespace))
         .map(ResourceExt::name_any)
+        .chain(unreadable_names)
         .collect();
     let own = replicas
         .iter()
@@ -117,13 +148,16 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         .filter(|replica| replica.spec.cluster == *cluster_name)
         .collect();
 
-    let mut gpu_nodes: Vec<GpuNode> = world
-        .gpu_nodes
-        .state()
-        .iter()
-        .filter_map(|node| node.0.as_ref().ok().cloned())
-        .filter(|node| node.spec.cluster == *cluster_name)
-        .collect();
+    let mut gpu_nodes: Vec<GpuNode> = Vec::new();
+    for node in world.gpu_nodes.state() {
+        match &node.0 {
+            Ok(node) if node.spec.cluster == *cluster_name => gpu_nodes.push(node.clone()),
+            Ok(_) => {}
+            Err(_) => {
+                unreadable.nodes.insert(node.name_any());
+            }
+        }
+    }
     gpu_nodes.sort_by_key(ResourceExt::name_any);
     let nodes = world
         .nodes
@@ -155,6 +189,7 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         gpu_nodes,
         nodes,
         judgement: context.liveness.now(),
+        unreadable,
     }
 }
 

@@ -17,7 +17,11 @@ pub(crate) use revision::short_hash;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+pub(crate) use gather::Facts;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +31,8 @@ use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
-use crate::call;
 use crate::operator::Context;
+use crate::{call, expectations};
 
 /// Everything is looked at again after this long, whether anything was heard or not.
 const RESYNC: Duration = Duration::from_mins(5);
@@ -79,6 +83,10 @@ pub(crate) async fn reconcile(
         // Its replicas go with it: they are owned. What holds them back is the agents', or `sweep`'s.
         return Ok(Action::await_change());
     }
+    if !context.world.works_for(&deployment.spec.cluster) {
+        // Its cluster is another operator's, or not claimed yet: a change of the cluster asks again.
+        return Ok(Action::await_change());
+    }
     if gather::namespace_is_leaving(&context, deployment) {
         // Nothing new may be made there, and what is there goes with it.
         return Ok(Action::await_change());
@@ -101,7 +109,18 @@ pub(crate) async fn reconcile(
         .map_err(Error::Report)?;
     match failed {
         Some(error) => Err(Error::Apply(error)),
-        None => Ok(Action::requeue(again.unwrap_or(RESYNC).min(RESYNC))),
+        None => Ok(Action::requeue(next_look(&context, deployment, again))),
+    }
+}
+
+/// When to look again, whether anything is heard or not.
+fn next_look(context: &Context, deployment: &ModelDeployment, again: Option<Duration>) -> Duration {
+    let wait = again.unwrap_or(RESYNC).min(RESYNC);
+    if context.expectations.awaits(&deployment.spec.cluster) {
+        // A replica that was asked for and never made holds its place, and nobody tells when it is given up.
+        wait.min(expectations::LONGEST + Duration::from_secs(1))
+    } else {
+        wait
     }
 }
 

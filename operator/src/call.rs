@@ -57,6 +57,19 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the API server is in trouble, overloaded or out of reach: the next call would fare no better.
+    pub(crate) fn is_the_servers(&self) -> bool {
+        self.retry_after().is_some() || self.code().is_none_or(|code| code == 429 || code >= 500)
+    }
+
+    /// Whether it is sure that nothing was done. A call without an answer may have been carried out, and one whose answer is
+    /// an error of the store behind the API server as well.
+    pub(crate) fn is_a_no(&self) -> bool {
+        self.code().is_some_and(|code| code < 500 || code == 503)
+    }
+}
+
 /// What the API server said, without kube's debug print of the whole answer.
 fn sentence(error: &kube::Error) -> String {
     match error {
@@ -163,6 +176,35 @@ mod tests {
                 .render()
                 .contains(r#"afterglow_operator_api_errors_total{verb="list"} 1"#)
         );
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_an_api_server_in_trouble() {
+        let error = |code, retry| Error::Refused {
+            verb: "create",
+            object: "ModelReplica n/r".to_owned(),
+            source: Box::new(refused(code, retry)),
+        };
+        let late = Error::Late {
+            verb: "create",
+            object: "ModelReplica n/r".to_owned(),
+        };
+        for (error, is_the_servers, is_a_no) in [
+            (error(403, 0), false, true),
+            (error(409, 0), false, true),
+            (error(429, 0), true, true),
+            (error(403, 3), true, true),
+            (error(503, 0), true, true),
+            (error(500, 0), true, false),
+            (error(504, 0), true, false),
+            (late, true, false),
+        ] {
+            assert_eq!(
+                (error.is_the_servers(), error.is_a_no()),
+                (is_the_servers, is_a_no),
+                "{error:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use kube::ResourceExt as _;
 use crate::queue::Key;
 
 /// By then the watch has shown it: a watch lasts 25 s, its next list 10 s at most. Else it came and went in between.
-const LONGEST: Duration = Duration::from_secs(40);
+pub(crate) const LONGEST: Duration = Duration::from_secs(40);
 
 /// The memory; shared by all reconciles.
 #[derive(Debug, Default)]
@@ -37,6 +37,14 @@ impl Expectations {
     pub fn forget(&self, replica: &ModelReplica) {
         let mut expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         expected.remove(&Key::of(replica));
+    }
+
+    /// Whether the watch has yet to show a replica of a cluster. It may never: somebody must look again when it is forgotten.
+    pub(crate) fn awaits(&self, cluster: &str) -> bool {
+        let expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        expected
+            .values()
+            .any(|(replica, since)| replica.spec.cluster == cluster && since.elapsed() < LONGEST)
     }
 
     /// Adds to what the watch has shown what it has not shown yet.
@@ -71,6 +79,7 @@ mod tests {
         let mut seen = vec![];
         expectations.complete(&mut seen);
         assert_eq!(seen, std::slice::from_ref(&made), "not shown yet");
+        assert!(expectations.awaits("default") && !expectations.awaits("other"));
 
         let mut seen = vec![made.clone()];
         expectations.complete(&mut seen);
@@ -78,6 +87,7 @@ mod tests {
         let mut seen = vec![];
         expectations.complete(&mut seen);
         assert!(seen.is_empty(), "shown once and gone again: it is gone");
+        assert!(!expectations.awaits("default"));
     }
 
     #[test]

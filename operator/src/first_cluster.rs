@@ -11,19 +11,38 @@ use std::time::Duration;
 use afterglow_crds::InferenceCluster;
 use anyhow::{Context as _, ensure};
 use kube::api::{Patch, PatchParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::Value;
 
 use crate::call::call;
+use crate::cluster::claim::Claim;
 use crate::operator::Context;
 
 /// Not the operator's own: with that, its finalizer would be taken for a field that the file no longer wants.
 const MANAGER: &str = "afterglow-installation";
 const RETRY: Duration = Duration::from_secs(5);
+const RARELY: Duration = Duration::from_mins(5);
+
+/// Another installation has made a cluster of this name.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "InferenceCluster {name} is operated from namespace {namespace}: give this installation's another name (the chart's value \
+     cluster.name)"
+)]
+struct OperatedElsewhere {
+    name: String,
+    namespace: String,
+}
 
 /// Applies the file's object until it is taken or refused for good. Never returns: a task of a term ends with the term.
 pub(crate) async fn run(context: Arc<Context>, file: PathBuf) {
     while let Err(error) = apply(&context, &file).await {
+        let wait = if error.is::<OperatedElsewhere>() {
+            RARELY
+        } else {
+            RETRY
+        };
         let conflict = error
             .downcast_ref::<crate::call::Error>()
             .is_some_and(|error| error.code() == Some(409));
@@ -35,7 +54,7 @@ pub(crate) async fn run(context: Arc<Context>, file: PathBuf) {
         if conflict {
             break;
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(wait).await;
     }
     std::future::pending::<()>().await;
 }
@@ -43,6 +62,11 @@ pub(crate) async fn run(context: Arc<Context>, file: PathBuf) {
 async fn apply(context: &Context, file: &Path) -> anyhow::Result<()> {
     let (cluster, body) = read(file)?;
     let name = cluster.name_any();
+    if let Some(there) = context.world.clusters.get(&ObjectRef::new(&name))
+        && let Claim::Elsewhere(namespace) = context.world.claim(&*there)
+    {
+        return Err(OperatedElsewhere { name, namespace }.into());
+    }
     let api: Api<InferenceCluster> = Api::all(context.client.clone());
     let params = PatchParams::apply(MANAGER);
     let patch = Patch::Apply(&body);

@@ -26,6 +26,10 @@ pub const LEASE: Duration = Duration::from_secs(15);
 pub const RENEW: Duration = Duration::from_secs(5);
 /// A leader that could not renew for this long stops, well before another starts.
 pub const GIVE_UP: Duration = Duration::from_secs(10);
+/// How soon a renewal that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a renewal may take: a call that hangs must leave time for another.
+const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// The candidate that this process is.
 pub(crate) struct Candidate {
@@ -67,7 +71,8 @@ impl Candidate {
         loop {
             match self.try_take(&mut seen).await {
                 Ok(took) => {
-                    self.ready.set(true);
+                    // A leader is ready when its stores are filled, a candidate as soon as it could lead.
+                    self.ready.set(!took);
                     if took {
                         return true;
                     }
@@ -135,27 +140,29 @@ impl Candidate {
 
     /// Renews until that fails for too long or somebody else holds the lease.
     pub(crate) async fn hold(&self) {
-        let mut renewed = Instant::now();
-        loop {
-            tokio::time::sleep(RENEW).await;
-            let left = GIVE_UP.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.renew()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+        let mut term = Term::new(Instant::now());
+        while !term.is_over(Instant::now()) {
+            tokio::time::sleep(term.pause()).await;
+            // What counts is when it was asked for: the time in the lease is from then.
+            let asked = Instant::now();
+            match tokio::time::timeout(term.patience(asked), self.renew()).await {
+                Ok(Ok(true)) => term.renewed(asked),
                 Ok(Ok(false)) => {
                     tracing::warn!("another operator holds the lease: this one stops working");
                     return;
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "the leader's lease could not be renewed"),
-                Err(_) => {}
-            }
-            if renewed.elapsed() >= GIVE_UP {
-                tracing::warn!(
-                    "the leader's lease could not be renewed for 10 s: this operator stops working"
-                );
-                self.ready.set(false);
-                return;
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the leader's lease could not be renewed; it is tried again");
+                    term.failed();
+                }
+                Err(_) => {
+                    tracing::warn!("the leader's lease was not renewed in time; it is tried again");
+                    term.failed();
+                }
             }
         }
+        tracing::warn!("the leader's lease could not be renewed for 10 s: this operator stops working");
+        self.ready.set(false);
     }
 
     async fn renew(&self) -> Result<bool, call::Error> {
@@ -242,5 +249,94 @@ pub fn spec(identity: &str, before: Option<&LeaseSpec>, now: Timestamp) -> Lease
             _ => transitions,
         }),
         ..LeaseSpec::default()
+    }
+}
+
+/// When a leader renews its lease, and when it must stop: no clock in it.
+#[derive(Debug)]
+struct Term {
+    renewed: Instant,
+    has_failed: bool,
+}
+
+impl Term {
+    fn new(renewed: Instant) -> Self {
+        Self {
+            renewed,
+            has_failed: false,
+        }
+    }
+
+    fn renewed(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    fn failed(&mut self) {
+        self.has_failed = true;
+    }
+
+    /// How long until the next try.
+    fn pause(&self) -> Duration {
+        if self.has_failed { RETRY } else { RENEW }
+    }
+
+    /// How long the next try may take.
+    fn patience(&self, now: Instant) -> Duration {
+        GIVE_UP
+            .saturating_sub(now.saturating_duration_since(self.renewed))
+            .min(ATTEMPT)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.renewed) >= GIVE_UP
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Renewals that take so long and end like this, one after the other: when the term is over, in seconds.
+    fn over_after(tries: impl IntoIterator<Item = (Duration, bool)>) -> Option<u64> {
+        let start = Instant::now();
+        let mut now = start;
+        let mut term = Term::new(start);
+        for (takes, works) in tries {
+            now += term.pause();
+            let asked = now;
+            let patience = term.patience(now);
+            now += takes.min(patience);
+            if works && takes < patience {
+                term.renewed(asked);
+            } else {
+                term.failed();
+            }
+            if term.is_over(now) {
+                return Some(now.duration_since(start).as_secs());
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn one_renewal_that_fails_does_not_end_a_term() {
+        let at_once = Duration::from_millis(10);
+        let tries = [true, false, true, false, false, true].map(|works| (at_once, works));
+        assert_eq!(over_after(tries.into_iter().cycle().take(600)), None);
+        let hangs = [(Duration::from_mins(1), true), (at_once, true)];
+        assert_eq!(
+            over_after(hangs.into_iter().cycle().take(600)),
+            None,
+            "a call that hangs leaves time for another"
+        );
+    }
+
+    #[test]
+    fn a_term_is_over_ten_seconds_after_the_last_renewal_five_before_anybody_else_starts() {
+        for takes in [Duration::ZERO, Duration::from_secs(2), Duration::from_mins(1)] {
+            let over = over_after(std::iter::repeat_n((takes, false), 100)).expect("it ends");
+            assert!((10..=12).contains(&over), "{over} s with calls of {takes:?}");
+        }
+        assert!(GIVE_UP + ATTEMPT < LEASE);
     }
 }

@@ -25,6 +25,8 @@ mod queue;
 mod serve;
 mod sight;
 pub mod steps;
+#[cfg(test)]
+mod stub;
 mod sweep;
 mod watch;
 

@@ -1,5 +1,6 @@
 //! The whole of it: become the leader, fill the stores, run both controllers, stop when the lead is lost.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use kube::runtime::controller::{self, Action};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::Store;
-use kube::{Client, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +31,10 @@ use crate::watch::{Queues, World};
 
 /// How many objects of a kind are worked on at once.
 const CONCURRENCY: u16 = 4;
-/// Events that belong together are one reconcile.
-const DEBOUNCE: Duration = Duration::from_millis(50);
+/// How long the first lists may take. A leader that cannot fill its stores is none: another may fare better.
+const FILL: Duration = Duration::from_mins(1);
+/// A term that lasted this long was a good one, whatever ended it.
+const GOOD_TERM: Duration = Duration::from_mins(5);
 
 /// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
@@ -67,11 +70,46 @@ pub(crate) struct Context {
     reporter: Reporter,
     /// Failures in a row.
     pace: Pace,
+    /// Clusters of other operators that were told of in this term.
+    pub(crate) left_alone: Mutex<BTreeSet<String>>,
 }
 
 impl Context {
-    /// Publishes a Kubernetes Event. It is a courtesy: what cannot be told is logged and nothing else.
-    pub(crate) async fn tell<K>(&self, about: &K, kind: EventType, reason: &str, action: &str, note: String)
+    /// What a term begins with: the world, and nothing done yet.
+    pub(crate) fn new(
+        client: Client,
+        options: Options,
+        world: World,
+        liveness: Liveness,
+        metrics: Metrics,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: "afterglow-operator".to_owned(),
+            instance: Some(options.identity.clone()),
+        };
+        Self {
+            client,
+            options,
+            world,
+            liveness,
+            expectations: Expectations::default(),
+            planning: Mutex::new(()),
+            metrics,
+            reporter,
+            pace: Pace::default(),
+            left_alone: Mutex::default(),
+        }
+    }
+
+    /// Publishes a Kubernetes Event, and says whether it did. It is a courtesy: what cannot be told is logged and nothing else.
+    pub(crate) async fn tell<K>(
+        &self,
+        about: &K,
+        kind: EventType,
+        reason: &str,
+        action: &str,
+        note: String,
+    ) -> bool
     where
         K: Resource<DynamicType = ()>,
     {
@@ -97,9 +135,11 @@ impl Context {
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         let publish = recorder.publish(&event, &reference);
         let object = format!("Event about {} {}", K::kind(&()), about.name_any());
-        if let Err(error) = call(&self.metrics, "create", object, publish).await {
+        let published = call(&self.metrics, "create", object, publish).await;
+        if let Err(error) = &published {
             tracing::warn!(%error, "an event was not published");
         }
+        published.is_ok()
     }
 }
 
@@ -143,16 +183,19 @@ async fn lead(
         metrics.clone(),
         ready.clone(),
     );
+    let pace = Pace::default();
+    let term = Key::cluster("term");
     while candidate.wait(shutdown).await {
+        let started = Instant::now();
         tracing::info!(identity = options.identity, "this operator leads");
         metrics.leads(true);
         // All that the term starts ends with it: the next one begins with what the API server says then.
         let mut tasks = JoinSet::new();
-        tokio::select! {
-            () = candidate.hold() => {}
-            () = work(&client, options, metrics, &mut tasks) => {}
-            () = shutdown.cancelled() => {}
-        }
+        let has_failed = tokio::select! {
+            () = candidate.hold() => false,
+            () = work(&client, options, metrics, ready, &mut tasks) => true,
+            () = shutdown.cancelled() => false,
+        };
         tasks.shutdown().await;
         metrics.sees(None);
         metrics.leads(false);
@@ -160,33 +203,60 @@ async fn lead(
             candidate.release().await;
             return;
         }
+        if !has_failed || started.elapsed() >= GOOD_TERM {
+            pace.worked(&term);
+        }
+        if has_failed {
+            // What ended this term may end the next one as well: not at once, and another operator may fare better.
+            ready.set(false);
+            candidate.release().await;
+            let wait = pace.failed(term.clone(), None);
+            tracing::warn!(
+                again_in_seconds = wait.as_secs(),
+                "this operator stops leading for a while"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
     }
 }
 
-/// One term as the leader. Returns only when a task of it has ended, which none should.
-async fn work(client: &Client, options: &Options, metrics: &Metrics, tasks: &mut JoinSet<()>) {
-    let kinds = kinds(client, metrics).await;
+/// One term as the leader. Returns only when a task of it has ended, which none should, or the stores could not be filled.
+async fn work(
+    client: &Client,
+    options: &Options,
+    metrics: &Metrics,
+    ready: &Readiness,
+    tasks: &mut JoinSet<()>,
+) {
     let queues = Queues::default();
-    let world = World::start(client, &options.namespace, &kinds, &queues, metrics, tasks);
-    world.ready().await;
-    let liveness = Liveness::start(world.clone(), queues.clone(), tasks);
+    let filling = async {
+        let kinds = kinds(client, metrics).await;
+        let world = World::start(client, &options.namespace, &kinds, &queues, metrics, tasks);
+        world.ready().await;
+        world
+    };
+    let Ok(world) = tokio::time::timeout(FILL, filling).await else {
+        tracing::error!(
+            "the API server has not listed everything within {} s; the log says what it refused",
+            FILL.as_secs()
+        );
+        return;
+    };
+    ready.set(true);
+    let leases = Api::namespaced(client.clone(), &options.namespace);
+    let liveness = Liveness::start(world.clone(), queues.clone(), leases, metrics.clone(), tasks);
     let seen = (world.clone(), liveness.clone());
     metrics.sees(Some(Arc::new(move || sight::look(&seen.0, &seen.1))));
-    let reporter = Reporter {
-        controller: "afterglow-operator".to_owned(),
-        instance: Some(options.identity.clone()),
-    };
-    let context = Arc::new(Context {
-        client: client.clone(),
-        options: options.clone(),
-        world: world.clone(),
+    let context = Arc::new(Context::new(
+        client.clone(),
+        options.clone(),
+        world.clone(),
         liveness,
-        expectations: Expectations::default(),
-        planning: Mutex::new(()),
-        metrics: metrics.clone(),
-        reporter,
-        pace: Pace::default(),
-    });
+        metrics.clone(),
+    ));
     world.ask_all(&queues);
     tasks.spawn(control(
         "InferenceCluster",
@@ -286,9 +356,8 @@ async fn control<K, F, E>(
         context,
         store,
         queue.requests::<K>(),
-        controller::Config::default()
-            .concurrency(CONCURRENCY)
-            .debounce(DEBOUNCE),
+        // Without kube's debounce, which begins anew with every event: the queue gathers them.
+        controller::Config::default().concurrency(CONCURRENCY),
     )
     // Each failure is told above; an object that is gone before its turn is none.
     .for_each(|_| std::future::ready(()))

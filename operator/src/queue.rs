@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::Stream;
 use kube::Resource;
 use kube::runtime::controller::ReconcileRequest;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// An object's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +48,9 @@ impl Key {
     }
 }
 
+/// Events that belong together are one reconcile. Counted from the first of them, so that events without end delay nobody.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// The set; a handle that is cheap to clone. It holds at most one entry per object, so it needs no other bound.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Queue {
@@ -55,40 +60,49 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    order: VecDeque<Key>,
+    /// By when they were asked for first, and so by when they are due.
+    order: VecDeque<(Key, Instant)>,
     known: HashSet<Key>,
 }
 
 impl Queue {
     /// Asks for a reconcile.
     pub(crate) fn add(&self, key: Key) {
-        let mut waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.add_at(key, Instant::now());
+    }
+
+    fn add_at(&self, key: Key, now: Instant) {
+        let mut waiting = self.lock();
         if waiting.known.insert(key.clone()) {
-            waiting.order.push_back(key);
+            waiting.order.push_back((key, now + GATHER));
             self.filled.notify_one();
         }
     }
 
-    fn pop(&self) -> Option<Key> {
-        let mut waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let key = waiting.order.pop_front()?;
+    /// The first that is due, or when the first will be; `None`: nobody waits.
+    fn pop(&self, now: Instant) -> Option<Result<Key, Instant>> {
+        let mut waiting = self.lock();
+        let (_, due) = waiting.order.front()?;
+        if *due > now {
+            return Some(Err(*due));
+        }
+        let (key, _) = waiting.order.pop_front()?;
         waiting.known.remove(&key);
-        Some(key)
+        Some(Ok(key))
     }
 
     async fn next(&self) -> Key {
         loop {
-            if let Some(key) = self.pop() {
-                return key;
+            match self.pop(Instant::now()) {
+                Some(Ok(key)) => return key,
+                Some(Err(due)) => tokio::time::sleep_until(due).await,
+                None => self.filled.notified().await,
             }
-            self.filled.notified().await;
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The entries as kube's applier wants them; one consumer only.
@@ -121,7 +135,27 @@ mod tests {
         queue.add(Key::cluster("b"));
         assert_eq!(queue.next().await.name, "a");
         assert_eq!(queue.next().await.name, "b");
-        assert_eq!(queue.pop(), None);
+        assert_eq!(queue.pop(Instant::now()), None);
+    }
+
+    #[test]
+    fn events_without_end_do_not_delay_an_object_beyond_its_first_event() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        let mut taken = Vec::new();
+        for step in 0..100 {
+            let now = start + Duration::from_millis(10) * step;
+            queue.add_at(Key::cluster("busy"), now);
+            if let Some(Ok(_)) = queue.pop(now) {
+                taken.push(step * 10);
+            }
+        }
+        assert_eq!(
+            taken.first(),
+            Some(&50),
+            "from the first event, not from the last"
+        );
+        assert!(taken.len() > 10, "{taken:?}");
     }
 
     #[tokio::test]

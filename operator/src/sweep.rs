@@ -50,6 +50,8 @@ fn abandoned(context: &Context) -> Vec<ModelReplica> {
         .state()
         .iter()
         .filter_map(|replica| replica.0.as_ref().ok())
+        // Another operator's agents have their leases elsewhere.
+        .filter(|replica| context.world.works_for(&replica.spec.cluster))
         .filter(|replica| is_abandoned(replica, &nodes, &judgement))
         .cloned()
         .collect()

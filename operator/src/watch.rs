@@ -15,7 +15,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::cluster::build::{Kind, MANAGED_BY};
+use crate::cluster::claim::{self, Claim};
 use crate::metrics::Metrics;
 use crate::queue::{Key, Queue};
 
@@ -33,6 +34,8 @@ const WATCH_SECONDS: u32 = 25;
 /// The stores.
 #[derive(Clone)]
 pub(crate) struct World {
+    /// The operator's namespace.
+    pub(crate) namespace: Arc<str>,
     /// Of all clusters.
     pub(crate) clusters: Store<DeserializeGuard<InferenceCluster>>,
     /// In all namespaces.
@@ -92,6 +95,7 @@ impl World {
             sources.push(source);
         }
         let world = Self {
+            namespace: namespace.into(),
             clusters: clusters.store.clone(),
             deployments: deployments.store.clone(),
             replicas: replicas.store.clone(),
@@ -117,9 +121,14 @@ impl World {
         let all = watcher::Config::default;
         clusters.spawn(all(), metrics, tasks, {
             let (world, queues) = (world.clone(), queues.clone());
+            let seen = Seen::default();
+            // A new status is the operator's own word: it must not cut short the wait after a failure.
             move |change| match change {
                 Change::Object(cluster) | Change::Gone(cluster) => {
-                    queues.clusters.add(Key::of(cluster));
+                    if seen.is_news(&change, wish) {
+                        queues.clusters.add(Key::of(cluster));
+                    }
+                    // They also tell of how it is.
                     world.ask_deployments(&queues, |spec| spec.cluster == cluster.name_any());
                 }
                 Change::Anything => world.ask_all(&queues),
@@ -127,7 +136,10 @@ impl World {
         });
         deployments.spawn(all(), metrics, tasks, {
             let (world, queues) = (world.clone(), queues.clone());
+            let seen = Seen::default();
             move |change| match change {
+                // As above.
+                _ if !seen.is_news(&change, wish) => {}
                 Change::Object(deployment) | Change::Gone(deployment) => {
                     queues.deployments.add(Key::of(deployment));
                     // The name it wants may be another's, and its namespace may need, or no longer need, a Service.
@@ -177,21 +189,9 @@ impl World {
         nodes.spawn(all(), metrics, tasks, {
             let (world, queues) = (world.clone(), queues.clone());
             // A node's status changes all the time; only these parts decide anything.
-            let seen: Mutex<HashMap<String, u64>> = Mutex::default();
+            let seen = Seen::default();
             move |change| {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                let news = match change {
-                    Change::Object(node) => {
-                        let hash = relevant(node);
-                        seen.insert(node.name_any(), hash) != Some(hash)
-                    }
-                    Change::Gone(node) => {
-                        seen.remove(&node.name_any());
-                        true
-                    }
-                    Change::Anything => true,
-                };
-                if news {
+                if seen.is_news(&change, relevant) {
                     world.ask_all(&queues);
                 }
             }
@@ -217,6 +217,27 @@ impl World {
         let _ = self.leases.wait_until_ready().await;
         for store in self.children.values() {
             let _ = store.wait_until_ready().await;
+        }
+    }
+
+    /// Whose a cluster is.
+    pub(crate) fn claim(&self, cluster: &impl Resource) -> Claim {
+        claim::claim(cluster.meta(), &self.namespace, |namespace| {
+            self.namespaces.get(&ObjectRef::new(namespace)).is_some()
+        })
+    }
+
+    /// Whether what belongs to a cluster is this operator's to place and to let go.
+    pub(crate) fn works_for(&self, cluster: &str) -> bool {
+        let Some(cluster) = self.clusters.get(&ObjectRef::new(cluster)) else {
+            // Nobody's: whatever is done about it is the same, whoever does it.
+            return true;
+        };
+        match self.claim(&*cluster) {
+            Claim::Ours => true,
+            Claim::Elsewhere(_) => false,
+            // Its own turn claims it first; one that is leaving or cannot be read has none in which that happens.
+            Claim::Free => cluster.0.is_err() || cluster.meta().deletion_timestamp.is_some(),
         }
     }
 
@@ -269,6 +290,50 @@ fn ask_owner(queues: &Queues, replica: &DeserializeGuard<ModelReplica>) {
     {
         queues.deployments.add(Key::within(namespace, deployment));
     }
+}
+
+/// What has been seen of each object, to tell news from what decides nothing.
+#[derive(Debug, Default)]
+struct Seen(Mutex<HashMap<Key, u64>>);
+
+impl Seen {
+    /// Whether a change is one of what `hash` looks at.
+    fn is_news<K: Resource>(&self, change: &Change<'_, K>, hash: impl Fn(&K) -> u64) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            Change::Object(object) => {
+                let hash = hash(object);
+                seen.insert(Key::of(*object), hash) != Some(hash)
+            }
+            Change::Gone(object) => {
+                seen.remove(&Key::of(*object));
+                true
+            }
+            // What went in between would stay here.
+            Change::Anything => {
+                seen.clear();
+                true
+            }
+        }
+    }
+}
+
+/// What somebody wants of an object: all but its status, which is the operator's own word.
+fn wish<K: Resource>(object: &DeserializeGuard<K>) -> u64 {
+    let meta = object.meta();
+    let mut hasher = DefaultHasher::new();
+    meta.uid.hash(&mut hasher);
+    meta.generation.hash(&mut hasher);
+    meta.deletion_timestamp.is_some().hash(&mut hasher);
+    meta.finalizers.hash(&mut hasher);
+    meta.annotations.hash(&mut hasher);
+    object
+        .0
+        .as_ref()
+        .err()
+        .map(|invalid| &invalid.error)
+        .hash(&mut hasher);
+    hasher.finish()
 }
 
 fn relevant(node: &DeserializeGuard<Node>) -> u64 {
@@ -385,5 +450,46 @@ impl Iterator for Patience {
 impl Backoff for Patience {
     fn reset(&mut self) {
         self.0 = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(with: &serde_json::Value) -> DeserializeGuard<ModelDeployment> {
+        let mut whole = json!({
+            "metadata": { "name": "bert", "namespace": "team", "uid": "u", "generation": 1 },
+            "spec": { "model": { "source": { "uri": "https://x/m.onnx", "digest": "sha256:0" } } },
+        });
+        for (pointer, value) in with.as_object().into_iter().flatten() {
+            let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+            whole.pointer_mut(parent).expect("it is there")[key] = value.clone();
+        }
+        serde_json::from_value(whole).expect("metadata are enough")
+    }
+
+    #[test]
+    fn a_status_is_no_news_and_everything_that_somebody_wants_is() {
+        let seen = Seen::default();
+        let is_news = |with| seen.is_news(&Change::Object(&deployment(&with)), wish);
+        assert!(is_news(json!({})), "it is new");
+        assert!(!is_news(
+            json!({ "/metadata/resourceVersion": "2", "/status": { "readyReplicas": 1 } })
+        ));
+        assert!(is_news(json!({ "/metadata/generation": 2 })));
+        assert!(is_news(
+            json!({ "/metadata/generation": 2, "/metadata/uid": "v" })
+        ));
+        assert!(is_news(
+            json!({ "/metadata/generation": 2, "/metadata/uid": "v", "/spec": "unreadable" })
+        ));
+        assert!(seen.is_news(&Change::Gone(&deployment(&json!({}))), wish));
+        assert!(is_news(json!({})), "made anew");
+        let anything: Change<'_, DeserializeGuard<ModelDeployment>> = Change::Anything;
+        assert!(seen.is_news(&anything, wish));
+        assert!(is_news(json!({})), "the list was read anew");
     }
 }

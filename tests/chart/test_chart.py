@@ -128,6 +128,18 @@ def test_the_operators_pod_is_restricted(render: Render, values: str) -> None:
         }
 
 
+def test_the_operator_survives_the_loss_of_its_node_within_seconds(render: Render) -> None:
+    objects = render("default")
+    (deployment,) = of_kind(objects, "Deployment")
+    assert deployment["spec"]["replicas"] == 2, "one that waits takes over at once"
+    pod = operator(objects)["spec"]
+    (apart,) = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["podAffinityTerm"]["labelSelector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
+    waits = {found["key"]: found["tolerationSeconds"] for found in pod["tolerations"] if found["effect"] == "NoExecute"}
+    assert waits == {"node.kubernetes.io/not-ready": 15, "node.kubernetes.io/unreachable": 15}
+    assert pod["containers"][0]["livenessProbe"]["timeoutSeconds"] == 5, "a busy machine is no reason to restart"
+
+
 @pytest.mark.parametrize("values", VALUES)
 def test_no_role_has_more_than_it_names(render: Render, values: str) -> None:
     for role in [found for found in render(values) if found["kind"] in ("Role", "ClusterRole")]:
@@ -189,7 +201,7 @@ def test_images_follow_registry_tag_policy_and_variant(render: Render) -> None:
 
 
 def test_two_operators_keep_one_while_nodes_are_drained(render: Render) -> None:
-    assert not of_kind(render("default"), "PodDisruptionBudget")
+    assert not of_kind(render("pocl"), "PodDisruptionBudget"), "a single one must not keep its node from being drained"
     (budget,) = of_kind(render("hardened"), "PodDisruptionBudget")
     selected = budget["spec"]["selector"]["matchLabels"].items()
     assert selected <= operator(render("hardened"))["metadata"]["labels"].items()

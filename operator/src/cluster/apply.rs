@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Map, Value, json};
 
 use super::build::{Child, Kind, MANAGED_BY};
+use super::claim::OPERATED_FROM;
 use super::difference::stamped;
 use super::gather::Facts;
 use super::plan::{Applied, Plan, Unlabel, Wanted};
@@ -57,42 +58,53 @@ pub(crate) async fn apply(
         waits_for,
         mut is_finished,
         mut errors,
+        mut tenant_errors,
         stage: _,
     } = plan;
     let mut first = None;
-    let mut fail = |error: Error| {
+    let own = &context.options.namespace;
+    let mut fail_in = |namespace: Option<&str>, error: Error| {
         // A conflict is no news for anybody: what was seen has changed since, and is judged anew.
         if !matches!(&error, Error::Call(error) if error.code() == Some(409)) {
-            errors.push(error.to_string());
+            if namespace.is_none_or(|namespace| namespace == own) {
+                errors.push(error.to_string());
+            } else {
+                tenant_errors.push(error.to_string());
+            }
         }
         first.get_or_insert(error);
     };
     let mut may_go_on = true;
     if add_finalizer && let Err(error) = finalizer(context, &facts.cluster, true).await {
-        // Without it, what is made now might stay for ever.
-        fail(error.into());
+        // Without it, what is made now might stay for ever, and what is deleted might be another operator's.
+        fail_in(None, error.into());
         may_go_on = false;
     }
+    let (delete, forget) = if may_go_on {
+        (delete, forget)
+    } else {
+        (Vec::new(), Vec::new())
+    };
     if may_go_on {
         for child in &apply {
             if let Err(error) = put(context, facts, child).await {
-                fail(error);
+                fail_in(child.namespace.as_deref(), error);
             }
         }
     }
     for (kind, object) in &delete {
         if let Err(error) = remove(context, *kind, object).await {
-            fail(error.into());
+            fail_in(object.namespace().as_deref(), error.into());
         }
     }
     for node in &forget {
         if let Err(error) = forget_node(context, node).await {
-            fail(error.into());
+            fail_in(None, error.into());
         }
     }
     for left in &unlabel {
         if let Err(error) = take_off(context, left).await {
-            fail(error.into());
+            fail_in(None, error.into());
         }
     }
     if is_finished {
@@ -112,6 +124,7 @@ pub(crate) async fn apply(
         waits_for,
         is_finished,
         errors,
+        tenant_errors,
         stage: PhantomData,
     };
     (applied, first)
@@ -130,10 +143,12 @@ async fn finalizer(context: &Context, cluster: &InferenceCluster, wanted: bool) 
     } else if finalizers.len() == cluster.finalizers().len() {
         return Ok(());
     }
-    // With the resourceVersion: nobody else's finalizer is lost.
-    let patch = Patch::Merge(json!({
-        "metadata": { "resourceVersion": cluster.resource_version(), "finalizers": finalizers }
-    }));
+    // With the resourceVersion: nobody else's finalizer is lost, and of two operators one gets the cluster.
+    let mut metadata = json!({ "resourceVersion": cluster.resource_version(), "finalizers": finalizers });
+    if wanted {
+        metadata["annotations"] = json!({ OPERATED_FROM: context.options.namespace });
+    }
+    let patch = Patch::Merge(json!({ "metadata": metadata }));
     let api: Api<InferenceCluster> = Api::all(context.client.clone());
     let params = PatchParams {
         field_manager: Some(labels::OPERATOR_MANAGER.to_owned()),

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::build::Child;
+use super::build::{Child, Kind};
 use crate::deployment::short_hash;
 
 /// Hash of what was applied last.
@@ -36,6 +36,15 @@ pub(crate) fn is_current(live: &DynamicObject, child: &Child) -> bool {
         fields.remove("kind");
     }
     serde_json::to_value(live).is_ok_and(|live| contains(&live, &wanted))
+}
+
+/// Whether `live` differs where the API server refuses every change: whom a binding binds to. The roles' names are those of the
+/// release that installed the operator, so a release of another name needs other bindings.
+pub(crate) fn is_immutably_other(live: &DynamicObject, child: &Child) -> bool {
+    match child.kind {
+        Kind::RoleBinding | Kind::ClusterRoleBinding => live.data["roleRef"] != child.body["roleRef"],
+        _ => false,
+    }
 }
 
 /// Whether everything in `wanted` is in `live`.

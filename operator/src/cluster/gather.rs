@@ -12,6 +12,9 @@ use super::build::Kind;
 use crate::liveness::Judgement;
 use crate::operator::Context;
 
+/// Objects that the operator has made, by kind, namespace and name.
+pub(crate) type Children = HashMap<(Kind, Option<String>, String), Arc<DynamicObject>>;
+
 /// Plain data: everything that the decisions look at.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
@@ -22,7 +25,7 @@ pub(crate) struct Facts {
     /// Namespaces whose clients get a Service of their own.
     pub(crate) tenants: Vec<String>,
     /// What the operator has made for this cluster, and what it has made for all.
-    pub(crate) children: HashMap<(Kind, Option<String>, String), Arc<DynamicObject>>,
+    pub(crate) children: Children,
     /// Kinds that this API server has.
     pub(crate) kinds: BTreeSet<Kind>,
     /// The cluster's nodes.
@@ -92,7 +95,7 @@ pub(crate) fn gather(context: &Context, cluster: &InferenceCluster) -> Facts {
     Facts {
         cluster: cluster.clone(),
         has_siblings,
-        tenants: tenants(context, cluster),
+        tenants: tenants(context, cluster, &children),
         children,
         kinds: world.children.keys().copied().collect(),
         gpu_nodes,
@@ -103,7 +106,7 @@ pub(crate) fn gather(context: &Context, cluster: &InferenceCluster) -> Facts {
 }
 
 /// Namespaces that exist, are allowed, and have a deployment of the cluster or are its default.
-fn tenants(context: &Context, cluster: &InferenceCluster) -> Vec<String> {
+fn tenants(context: &Context, cluster: &InferenceCluster, children: &Children) -> Vec<String> {
     let world = &context.world;
     let mut wanted: BTreeSet<String> = world
         .deployments
@@ -114,6 +117,18 @@ fn tenants(context: &Context, cluster: &InferenceCluster) -> Vec<String> {
         .filter_map(ResourceExt::namespace)
         .collect();
     wanted.insert(cluster.spec.default_namespace.clone());
+    // Whose a deployment is that cannot be read, nobody knows: what its namespace has, it keeps.
+    let unreadable = world.deployments.state();
+    let unreadable = unreadable.iter().filter(|deployment| deployment.0.is_err());
+    wanted.extend(unreadable.filter_map(|deployment| {
+        let namespace = deployment.namespace()?;
+        let service = (
+            Kind::Service,
+            Some(namespace.clone()),
+            format!("afterglow-{}", cluster.name_any()),
+        );
+        children.contains_key(&service).then_some(namespace)
+    }));
     let selector = cluster
         .spec
         .namespace_selector

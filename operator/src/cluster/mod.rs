@@ -6,21 +6,25 @@
 mod apply;
 pub(crate) mod build;
 mod check;
+pub(crate) mod claim;
 mod difference;
 mod gather;
 mod plan;
 mod report;
+pub(crate) use report::AGENTS_STARTING;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use afterglow_crds::InferenceCluster;
 use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
 
+use self::claim::Claim;
 use crate::call;
 use crate::operator::Context;
 
@@ -75,6 +79,10 @@ pub(crate) async fn reconcile(
         Ok(cluster) => cluster,
         Err(invalid) => return Err(Error::Unreadable(invalid.error.clone())),
     };
+    if let Claim::Elsewhere(namespace) = context.world.claim(cluster) {
+        leave_alone(&context, cluster, &namespace).await;
+        return Ok(Action::await_change());
+    }
     let facts = gather::gather(&context, cluster);
     let problems = check::check(&facts);
     let plan = plan::plan(&facts, &context.options);
@@ -87,5 +95,26 @@ pub(crate) async fn reconcile(
     match failed {
         Some(error) => Err(Error::Apply(error)),
         None => Ok(Action::requeue(RESYNC)),
+    }
+}
+
+/// Tells of a cluster that another operator works for, once in a term.
+async fn leave_alone(context: &Context, cluster: &InferenceCluster, namespace: &str) {
+    let name = cluster.name_any();
+    let is_news = context
+        .left_alone
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(format!("{namespace}/{name}"));
+    if is_news {
+        let note = format!(
+            "The operator in namespace {} leaves it to the one in namespace {namespace}. Should that one be gone for good, then remove \
+             the claim: kubectl annotate inferencecluster {name} {}-",
+            context.options.namespace,
+            claim::OPERATED_FROM
+        );
+        context
+            .tell(cluster, EventType::Normal, "OperatedElsewhere", "Claim", note)
+            .await;
     }
 }

@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 
 use super::build::{self, Blueprint, Child, Kind};
+use super::claim::OPERATED_FROM;
 use super::difference;
 use super::gather::Facts;
 use crate::args::Options;
@@ -23,7 +24,7 @@ pub(crate) enum Applied {}
 /// What to do for a cluster, or what was done.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan<Stage> {
-    /// Its finalizer comes before anything that must be cleaned up.
+    /// Its finalizer, and the claim that it is this operator's, come before anything that must be cleaned up.
     pub(crate) add_finalizer: bool,
     /// Objects that are not as they should be.
     pub(crate) apply: Vec<Child>,
@@ -39,6 +40,8 @@ pub(crate) struct Plan<Stage> {
     pub(crate) is_finished: bool,
     /// What the API server refused.
     pub(crate) errors: Vec<String>,
+    /// What it refused in the namespaces of clients: theirs to put right, and no matter to anybody else.
+    pub(crate) tenant_errors: Vec<String>,
     pub(super) stage: PhantomData<Stage>,
 }
 
@@ -79,16 +82,19 @@ fn keep(facts: &Facts, options: &Options) -> Plan<Wanted> {
         .filter(|(key, _)| !names.contains(*key))
         .map(|((kind, ..), object)| (*kind, object.clone()))
         .collect();
+    // What can never be changed is deleted; once it is gone, it is made anew.
+    let (stuck, wanted): (Vec<Child>, Vec<Child>) = wanted.into_iter().partition(|child| {
+        live(facts, child).is_some_and(|live| difference::is_immutably_other(live, child))
+    });
+    delete.extend(
+        stuck
+            .iter()
+            .filter_map(|child| Some((child.kind, live(facts, child)?.clone()))),
+    );
     sort(&mut delete);
     let apply = wanted
         .into_iter()
-        .filter(|child| {
-            let key = (child.kind, child.namespace.clone(), child.name.clone());
-            !facts
-                .children
-                .get(&key)
-                .is_some_and(|live| difference::is_current(live, child))
-        })
+        .filter(|child| !live(facts, child).is_some_and(|live| difference::is_current(live, child)))
         .collect();
     let selector = &facts.cluster.spec.agent.node_selector;
     let has_agent = |node: &str| {
@@ -110,7 +116,8 @@ fn keep(facts: &Facts, options: &Options) -> Plan<Wanted> {
             .cluster
             .finalizers()
             .iter()
-            .any(|name| name == labels::CLUSTER_FINALIZER),
+            .any(|name| name == labels::CLUSTER_FINALIZER)
+            || facts.cluster.annotations().get(OPERATED_FROM) != Some(&options.namespace),
         apply,
         delete,
         forget,
@@ -118,6 +125,7 @@ fn keep(facts: &Facts, options: &Options) -> Plan<Wanted> {
         waits_for: None,
         is_finished: false,
         errors: Vec::new(),
+        tenant_errors: Vec::new(),
         stage: PhantomData,
     }
 }
@@ -141,6 +149,12 @@ fn left_on_nodes(facts: &Facts, has_agent: impl Fn(&str) -> bool) -> Vec<Unlabel
         .collect()
 }
 
+/// A wanted object as it is now.
+fn live<'a>(facts: &'a Facts, child: &Child) -> Option<&'a Arc<DynamicObject>> {
+    let key = (child.kind, child.namespace.clone(), child.name.clone());
+    facts.children.get(&key)
+}
+
 /// First the replicas go, while agents are still there to let them go; then what the operator made; then what the agents
 /// made, when no agent is left to make it again.
 fn farewell(facts: &Facts) -> Plan<Wanted> {
@@ -153,6 +167,7 @@ fn farewell(facts: &Facts) -> Plan<Wanted> {
         waits_for: None,
         is_finished: false,
         errors: Vec::new(),
+        tenant_errors: Vec::new(),
         stage: PhantomData,
     };
     if !facts.replicas.is_empty() {

@@ -6,7 +6,7 @@ use afterglow_crds::condition::{self, DEGRADED, PROGRESSING, READY};
 use afterglow_crds::inference_cluster::InferenceClusterStatus;
 use afterglow_crds::{GpuNode, InferenceCluster, labels};
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus, Deployment, DeploymentStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::EventType;
@@ -18,6 +18,9 @@ use super::gather::Facts;
 use super::plan::{Applied, Plan};
 use crate::call::{self, call_opt};
 use crate::operator::Context;
+
+/// Reason of `Progressing` while agents start or are replaced; deployments wait for them.
+pub(crate) const AGENTS_STARTING: &str = "AgentsStarting";
 
 /// Writes the status and tells of what has changed.
 #[tracing::instrument(level = "debug", skip_all)]
@@ -73,8 +76,7 @@ async fn tell(context: &Context, cluster: &InferenceCluster, status: &InferenceC
         if silent || old.is_some_and(|old| old.status == new.status && old.reason == new.reason) {
             continue;
         }
-        let bad = (type_ == DEGRADED) == (new.status == "True");
-        let kind = if bad {
+        let kind = if is_bad(new, &status.conditions) {
             EventType::Warning
         } else {
             EventType::Normal
@@ -83,6 +85,18 @@ async fn tell(context: &Context, cluster: &InferenceCluster, status: &InferenceC
             .tell(cluster, kind, &new.reason, "Report", new.message.clone())
             .await;
     }
+}
+
+/// Whether what a condition says is a reason to worry. What is only being started is none.
+pub(super) fn is_bad(new: &Condition, all: &[Condition]) -> bool {
+    if new.type_ == DEGRADED {
+        return new.status == "True";
+    }
+    let is_waiting = matches!(
+        new.reason.as_str(),
+        "NoNodes" | "NoNodeReady" | "NoSchedulerReady" | "Deleting"
+    );
+    new.status != "True" && !(is_waiting && condition::is_true(all, PROGRESSING))
 }
 
 /// The status.
@@ -245,7 +259,7 @@ fn progressing(facts: &Facts, plan: &Plan<Applied>, view: &View) -> condition::S
         return state(true, "Deleting", "What belongs to it is being deleted.");
     }
     if !view.agents_are_new || view.agents.number_ready < view.agents.desired_number_scheduled {
-        return state(true, "AgentsStarting", "Agents are being started or replaced.");
+        return state(true, AGENTS_STARTING, "Agents are being started or replaced.");
     }
     if !view.schedulers_are_new
         || view.schedulers.ready_replicas.unwrap_or(0) < facts.cluster.spec.scheduler.replicas
@@ -265,6 +279,15 @@ fn degraded(facts: &Facts, plan: &Plan<Applied>, view: &View, problems: &[Proble
     };
     if let Some(error) = plan.errors.first() {
         return state(true, "ApplyFailed", format!("{error}."));
+    }
+    if let Some(error) = plan.tenant_errors.first() {
+        return state(
+            true,
+            "TenantServiceMissing",
+            format!(
+                "A namespace of clients lacks its Service: {error}. Nobody else is kept from being served."
+            ),
+        );
     }
     if let Some(problem) = problems.first() {
         return state(true, problem.reason, problem.message.clone());

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use afterglow_crds::InferenceCluster;
-use afterglow_crds::condition::{self, READY};
+use afterglow_crds::condition::{self, DEGRADED, READY};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
 use super::build::Kind;
@@ -15,12 +18,18 @@ use super::check::check;
 use super::difference::stamped;
 use super::gather::Facts;
 use super::plan::{Applied, Plan, Wanted, plan};
-use super::report::status;
+use super::report::{is_bad, status};
 use crate::args::{Options, PullPolicy};
 use crate::liveness::Judgement;
+use crate::stub::{Stub, refusal};
 
 const YAML: &str = "
-metadata: { name: default, uid: u-1, generation: 1, finalizers: [afterglow.dev/operator] }
+metadata:
+  name: default
+  uid: u-1
+  generation: 1
+  finalizers: [afterglow.dev/operator]
+  annotations: { afterglow.dev/operated-from: afterglow-system }
 spec: { agent: { nodeSelector: { gpus: old } } }
 ";
 
@@ -180,6 +189,99 @@ fn what_is_not_needed_any_more_is_deleted() {
             "Service afterglow-default",
             "PodDisruptionBudget afterglow-scheduler-default"
         ]
+    );
+}
+
+#[test]
+fn bindings_to_roles_of_another_name_are_made_anew() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    stored(&mut facts, &first);
+    let renamed = Options {
+        agent_role: "other-agent".to_owned(),
+        ..options()
+    };
+    let going = plan(&facts, &renamed);
+    assert_eq!(
+        names(&going),
+        (
+            vec![],
+            vec![
+                "RoleBinding afterglow-agent-default".to_owned(),
+                "ClusterRoleBinding afterglow-agent-default-afterglow-system".to_owned()
+            ]
+        ),
+        "a binding cannot be changed"
+    );
+    facts.children.retain(|key, _| {
+        !going
+            .delete
+            .iter()
+            .any(|(kind, object)| (*kind, object.namespace(), object.name_any()) == *key)
+    });
+    let coming = plan(&facts, &renamed);
+    assert_eq!(
+        names(&coming),
+        (
+            vec![
+                "RoleBinding afterglow-system/afterglow-agent-default".to_owned(),
+                "ClusterRoleBinding afterglow-agent-default-afterglow-system".to_owned()
+            ],
+            vec![]
+        )
+    );
+    stored(&mut facts, &coming);
+    assert_eq!(names(&plan(&facts, &renamed)), (vec![], vec![]));
+}
+
+#[test]
+fn a_cluster_is_claimed_before_anything_is_made_for_it() {
+    let mut facts = facts(YAML);
+    assert!(!plan(&facts, &options()).add_finalizer, "it is claimed already");
+    facts.cluster.annotations_mut().clear();
+    assert!(plan(&facts, &options()).add_finalizer);
+    facts
+        .cluster
+        .annotations_mut()
+        .insert(super::claim::OPERATED_FROM.to_owned(), "gone".to_owned());
+    assert!(plan(&facts, &options()).add_finalizer, "it is taken over");
+}
+
+#[tokio::test]
+async fn a_cluster_of_another_operator_is_told_of_once_and_left_alone() {
+    let mut cluster = cluster(YAML);
+    cluster
+        .annotations_mut()
+        .insert(super::claim::OPERATED_FROM.to_owned(), "elsewhere".to_owned());
+    let cluster = DeserializeGuard(Ok(cluster));
+    let facts = crate::deployment::fixtures::facts(json!({}), vec![]);
+    let stub = Stub::with_cluster(&facts, Some(cluster.clone()), |_| refusal(404));
+    for _ in 0..2 {
+        let action = super::reconcile(Arc::new(cluster.clone()), stub.context.clone()).await;
+        assert_eq!(action.expect("nothing is wrong"), Action::await_change());
+    }
+    let calls = stub.calls("");
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert!(calls[0].contains("/events"), "{calls:?}");
+}
+
+#[tokio::test]
+async fn who_comes_second_to_a_cluster_makes_nothing_for_it() {
+    let mut cluster = cluster(YAML);
+    cluster.annotations_mut().clear();
+    let cluster = DeserializeGuard(Ok(cluster));
+    let facts = crate::deployment::fixtures::facts(json!({}), vec![]);
+    let stub = Stub::with_cluster(&facts, Some(cluster.clone()), |_| refusal(409));
+    let _ = super::reconcile(Arc::new(cluster), stub.context.clone()).await;
+    let writes: Vec<String> = stub
+        .calls("")
+        .into_iter()
+        .filter(|call| !call.ends_with("/status"))
+        .collect();
+    assert_eq!(
+        writes,
+        ["PATCH /apis/afterglow.dev/v1alpha1/inferenceclusters/default"],
+        "its resourceVersion was another operator's"
     );
 }
 
@@ -357,6 +459,7 @@ fn applied(errors: &[&str]) -> Plan<Applied> {
         waits_for: None,
         is_finished: false,
         errors: errors.iter().map(|&error| error.to_owned()).collect(),
+        tenant_errors: Vec::new(),
         stage: std::marker::PhantomData,
     }
 }
@@ -441,6 +544,60 @@ fn the_status_counts_and_says_what_to_do() {
     let words = said(&facts, &applied(&[]));
     assert!(words.contains("kubectl label node NODE gpus=old"), "{words}");
     assert!(condition::find(&report(&facts, now).conditions, READY).is_some());
+}
+
+#[test]
+fn what_is_refused_in_a_clients_namespace_is_told_and_keeps_nobody_else_from_being_served() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    stored(&mut facts, &first);
+    facts.gpu_nodes = vec![node("a", 2)];
+    facts.judgement = Arc::new(Judgement {
+        alive: ["a".to_owned()].into(),
+        ..Judgement::default()
+    });
+    let refused = Plan {
+        tenant_errors: vec!["patch Service team/afterglow-default: quota exceeded".to_owned()],
+        ..applied(&[])
+    };
+    let words = said(&facts, &refused);
+    assert!(words.starts_with("Ready=True Ready"), "{words}");
+    assert!(
+        words.contains("Degraded=True TenantServiceMissing: ")
+            && words.contains("patch Service team/afterglow-default: quota exceeded."),
+        "{words}"
+    );
+}
+
+#[test]
+fn what_is_only_being_started_is_no_reason_to_worry() {
+    let mut facts = facts(YAML);
+    let first = plan(&facts, &options());
+    let at = |facts: &Facts, plan: &Plan<Applied>| {
+        let now = Timestamp::UNIX_EPOCH;
+        status(facts, plan, &check(facts), "afterglow-system", now).conditions
+    };
+    let worries = |conditions: &[Condition]| -> Vec<String> {
+        conditions
+            .iter()
+            .filter(|condition| [READY, DEGRADED].contains(&condition.type_.as_str()))
+            .filter(|condition| is_bad(condition, conditions))
+            .map(|condition| condition.reason.clone())
+            .collect()
+    };
+    assert_eq!(
+        worries(&at(&facts, &applied(&[]))),
+        [""; 0],
+        "nothing is there yet"
+    );
+    let failed = at(&facts, &applied(&["patch DaemonSet: forbidden"]));
+    assert_eq!(worries(&failed), ["ApplyFailed", "ApplyFailed"]);
+    stored(&mut facts, &first);
+    assert_eq!(
+        worries(&at(&facts, &applied(&[]))),
+        ["NoNodeReady"],
+        "all is started, and nothing comes of it"
+    );
 }
 
 #[test]

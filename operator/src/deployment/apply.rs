@@ -5,6 +5,8 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
 
+use super::failure::{self, State};
+use super::fleet;
 use super::gather::Facts;
 use super::plan::{Applied, Plan, Wanted};
 use crate::call::{self, call};
@@ -29,31 +31,33 @@ pub(crate) async fn apply(
         first.get_or_insert(error);
     };
 
+    let mut told = Vec::new();
+    // An API server in trouble is left alone: what was not asked for is planned anew.
+    let mut is_over = false;
     // Deletions first: the room that they make is what the next turn's replicas need.
     for replica in &plan.delete {
         if let Err(error) = remove(context, &api, replica).await {
+            is_over = error.is_the_servers();
             fail(error);
+            if is_over {
+                break;
+            }
             continue;
         }
-        let why = if replica.spec.revision == plan.revision.number {
-            "it is not needed any more"
-        } else {
-            "a newer revision replaces it"
-        };
         let note = format!(
-            "Removed replica {} (revision {}) from {}/{}: {why}.",
+            "Removed replica {} (revision {}) from {}/{}: {}.",
             replica.name_any(),
             replica.spec.revision,
             replica.spec.node_name,
-            replica.spec.device
+            replica.spec.device,
+            why_removed(facts, revision.number, replica)
         );
-        context
-            .tell(&facts.deployment, EventType::Normal, "Removed", "Remove", note)
-            .await;
+        told.push(("Removed", "Remove", note));
     }
     let mut made = Vec::new();
     let mut made_because = Vec::new();
-    for (replica, because) in plan.create.iter().zip(&plan.because) {
+    let mut rest = plan.create.iter().zip(&plan.because);
+    while !is_over && let Some((replica, because)) = rest.next() {
         match make(context, &api, replica).await {
             Ok(answer) => {
                 context.expectations.expect(std::slice::from_ref(&answer));
@@ -64,22 +68,48 @@ pub(crate) async fn apply(
                     replica.spec.node_name,
                     replica.spec.device
                 );
-                context
-                    .tell(&facts.deployment, EventType::Normal, "Placed", "Place", note)
-                    .await;
+                told.push(("Placed", "Place", note));
                 made.push(answer);
                 made_because.push(because.clone());
             }
             Err(error) => {
-                // Without an answer it may have been made: then the watch shows it.
-                if error.code().is_some() {
+                // Else it may have been made: then the watch shows it.
+                if error.is_a_no() {
                     context.expectations.forget(replica);
                 }
+                is_over = error.is_the_servers();
                 fail(error);
             }
         }
     }
+    for (replica, _) in rest {
+        context.expectations.forget(replica);
+    }
+    // Last, as nothing waits for them.
+    for (reason, action, note) in told {
+        let published = context
+            .tell(&facts.deployment, EventType::Normal, reason, action, note)
+            .await;
+        if !published {
+            break;
+        }
+    }
     (plan.applied(made, made_because, errors), first)
+}
+
+/// Why a replica goes, in words for people.
+fn why_removed(facts: &Facts, newest: i64, replica: &ModelReplica) -> &'static str {
+    if fleet::is_lent(facts, replica) {
+        "the device is lent to other pods"
+    } else if fleet::is_lost(facts, replica) {
+        "its node is silent or gone"
+    } else if replica.spec.revision != newest {
+        "a newer revision replaces it"
+    } else if failure::state(replica) == State::DeviceFailed {
+        "it failed there"
+    } else {
+        "it is not needed any more"
+    }
 }
 
 /// A plain create, not an apply: it must not lay hands on an object that holds the name already.

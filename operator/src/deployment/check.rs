@@ -22,6 +22,17 @@ pub fn check(facts: &Facts) -> Result<(), Refusal> {
     let deployment = &facts.deployment;
     let namespace = deployment.namespace().unwrap_or_default();
     let cluster_name = &deployment.spec.cluster;
+    // What cannot be read is not gone: nothing is decided over it.
+    if let Some(why) = &facts.unreadable.cluster {
+        return Err(Refusal {
+            reason: "ClusterUnreadable",
+            message: format!(
+                "InferenceCluster {cluster_name} cannot be read by this operator ({why}); what serves goes on. Correct it, or \
+                 upgrade the operator if a newer one wrote it."
+            ),
+            removes: false,
+        });
+    }
     let Some(cluster) = &facts.cluster else {
         return Err(Refusal {
             reason: "ClusterNotFound",
@@ -57,6 +68,16 @@ pub fn check(facts: &Facts) -> Result<(), Refusal> {
                 crate::deployment::model_name(deployment)
             ),
             removes: true,
+        });
+    }
+    if let Some((name, why)) = facts.unreadable.own.first_key_value() {
+        return Err(Refusal {
+            reason: "ReplicaUnreadable",
+            message: format!(
+                "ModelReplica {namespace}/{name} cannot be read by this operator ({why}); what serves goes on. Upgrade the operator \
+                 if a newer one made it, or delete it."
+            ),
+            removes: false,
         });
     }
     source(facts).map_err(|message| Refusal {

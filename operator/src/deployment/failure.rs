@@ -38,6 +38,14 @@ pub(crate) fn state(replica: &ModelReplica) -> State {
     }
 }
 
+/// Whether a replica that failed on its device, having served there, may serve there again by itself.
+pub(crate) fn may_pass(replica: &ModelReplica) -> bool {
+    matches!(
+        words(replica).0,
+        "EngineFailed" | "DeviceUnhealthy" | "DeviceUnknown"
+    )
+}
+
 /// Reason and message of the `Ready` condition.
 pub(crate) fn words(replica: &ModelReplica) -> (&str, &str) {
     replica

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::check::check;
-use super::gather::{Facts, Machine};
+use super::gather::{Facts, Machine, Unreadable};
 use super::plan::{Applied, Plan, Wanted, plan};
 use crate::liveness::Judgement;
 
@@ -80,7 +80,7 @@ pub(super) fn gpu_node(name: &str, cards: &[u64]) -> GpuNode {
 }
 
 /// `bert` in `team`, on nodes whose agents are all alive.
-pub(super) fn facts(spec: Value, nodes: Vec<GpuNode>) -> Facts {
+pub(crate) fn facts(spec: Value, nodes: Vec<GpuNode>) -> Facts {
     let mut whole = json!({
         "model": { "source": { "uri": "https://x/m.onnx", "digest": "sha256:0" } },
     });
@@ -118,6 +118,7 @@ pub(super) fn facts(spec: Value, nodes: Vec<GpuNode>) -> Facts {
             alive: names.into_iter().collect(),
             dead: std::collections::BTreeSet::new(),
         }),
+        unreadable: Unreadable::default(),
     }
 }
 

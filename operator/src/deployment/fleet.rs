@@ -138,7 +138,11 @@ pub(crate) fn is_lent(facts: &Facts, replica: &ModelReplica) -> bool {
 /// Whether the node of a replica is gone or its agent dead.
 pub(crate) fn is_lost(facts: &Facts, replica: &ModelReplica) -> bool {
     let node = &replica.spec.node_name;
-    facts.judgement.dead.contains(node) || !facts.gpu_nodes.iter().any(|known| known.name_any() == *node)
+    // A GpuNode that cannot be read is still there.
+    let is_known = || {
+        facts.gpu_nodes.iter().any(|known| known.name_any() == *node) || facts.unreadable.nodes.contains(node)
+    };
+    facts.judgement.dead.contains(node) || !is_known()
 }
 
 fn to_node(node: &GpuNode, facts: &Facts) -> Node {

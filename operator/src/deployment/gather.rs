@@ -36,6 +36,21 @@ pub struct Facts {
     pub nodes: BTreeMap<String, Machine>,
     /// Whose agent is alive.
     pub judgement: Arc<Judgement>,
+    /// What is there and says nothing: neither "it is gone" nor "it is fine" follows from it.
+    pub unreadable: Unreadable,
+}
+
+/// Objects that this operator cannot read, as they are a newer version's or broken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Why the deployment's cluster cannot be read.
+    pub cluster: Option<String>,
+    /// Nodes whose `GpuNode` cannot be read.
+    pub nodes: BTreeSet<String>,
+    /// The deployment's own replicas that cannot be read, and why.
+    pub own: BTreeMap<String, String>,
+    /// Every replica of the deployment's namespace that cannot be read: it holds its name.
+    pub names: BTreeSet<String>,
 }
 
 /// Another deployment that wants the same model name.
@@ -75,6 +90,8 @@ pub struct Seen {
     pub nodes: BTreeMap<String, Machine>,
     /// Whose agent is alive.
     pub judgement: Arc<Judgement>,
+    /// What is there and cannot be read.
+    pub unreadable: Unreadable,
 }
 
 /// Reads the stores.
@@ -82,10 +99,18 @@ pub struct Seen {
 pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
     let world = &context.world;
     let namespace = deployment.namespace().unwrap_or_default();
+    let mut unreadable = Unreadable::default();
     let cluster = world
         .clusters
         .get(&ObjectRef::new(&deployment.spec.cluster))
-        .and_then(|cluster| cluster.0.as_ref().ok().cloned());
+        .filter(|cluster| cluster.meta().deletion_timestamp.is_none())
+        .and_then(|cluster| match &cluster.0 {
+            Ok(cluster) => Some(cluster.clone()),
+            Err(invalid) => {
+                unreadable.cluster = Some(invalid.error.clone());
+                None
+            }
+        });
     let namespace_labels = world
         .namespaces
         .get(&ObjectRef::new(&namespace))
@@ -96,19 +121,31 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         .iter()
         .filter_map(|other| other.0.as_ref().ok())
         .collect();
-    let mut replicas: Vec<ModelReplica> = world
-        .replicas
-        .state()
-        .iter()
-        .filter_map(|replica| replica.0.as_ref().ok().cloned())
-        .collect();
+    let mut replicas: Vec<ModelReplica> = Vec::new();
+    for replica in world.replicas.state() {
+        match &replica.0 {
+            Ok(replica) => replicas.push(replica.clone()),
+            Err(invalid) => {
+                if replica.namespace().as_deref() == Some(&namespace) {
+                    unreadable.names.insert(replica.name_any());
+                }
+                let mut owners = invalid.metadata.owner_references.iter().flatten();
+                if owners.any(|owner| Some(&owner.uid) == deployment.metadata.uid.as_ref()) {
+                    unreadable.own.insert(replica.name_any(), invalid.error.clone());
+                }
+            }
+        }
+    }
     context.expectations.complete(&mut replicas);
-    let gpu_nodes = world
-        .gpu_nodes
-        .state()
-        .iter()
-        .filter_map(|node| node.0.as_ref().ok().cloned())
-        .collect();
+    let mut gpu_nodes: Vec<GpuNode> = Vec::new();
+    for node in world.gpu_nodes.state() {
+        match &node.0 {
+            Ok(node) => gpu_nodes.push(node.clone()),
+            Err(_) => {
+                unreadable.nodes.insert(node.name_any());
+            }
+        }
+    }
     let nodes = world
         .nodes
         .state()
@@ -134,6 +171,7 @@ pub(crate) fn gather(context: &Context, deployment: &ModelDeployment) -> Facts {
         gpu_nodes,
         nodes,
         judgement: context.liveness.now(),
+        unreadable,
     };
     facts(deployment, &deployments, seen)
 }
@@ -151,6 +189,7 @@ pub fn facts(
         mut gpu_nodes,
         nodes,
         judgement,
+        unreadable,
     } = seen;
     let namespace = deployment.namespace().unwrap_or_default();
     let cluster_name = &deployment.spec.cluster;
@@ -178,6 +217,7 @@ pub fn facts(
         .iter()
         .filter(|replica| replica.namespace().as_deref() == Some(&namespace))
         .map(ResourceExt::name_any)
+        .chain(unreadable.names.iter().cloned())
         .collect();
     let own = replicas
         .iter()
@@ -202,6 +242,7 @@ pub fn facts(
         gpu_nodes,
         nodes,
         judgement,
+        unreadable,
     }
 }
 

@@ -16,10 +16,14 @@ mod revision;
 #[cfg(test)]
 mod rollouts;
 #[cfg(test)]
+pub(crate) use gather::Facts;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns;
 
 pub use check::{Refusal, check};
-pub use gather::{Facts, Machine, Rival, Seen, facts};
+pub use gather::{Facts, Machine, Rival, Seen, Unreadable, facts};
 pub use plan::{Applied, Plan, Wanted, plan};
 pub use report::status;
 pub use revision::Revision;
@@ -33,8 +37,8 @@ use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 
-use crate::call;
 use crate::operator::Context;
+use crate::{call, expectations};
 
 /// Everything is looked at again after this long, whether anything was heard or not.
 const RESYNC: Duration = Duration::from_mins(5);
@@ -90,6 +94,10 @@ pub(crate) async fn reconcile(
         // Its replicas go with it: they are owned. What holds them back is the agents', or `sweep`'s.
         return Ok(Action::await_change());
     }
+    if !context.world.works_for(&deployment.spec.cluster) {
+        // Its cluster is another operator's, or not claimed yet: a change of the cluster asks again.
+        return Ok(Action::await_change());
+    }
     if gather::namespace_is_leaving(&context, deployment) {
         // Nothing new may be made there, and what is there goes with it.
         return Ok(Action::await_change());
@@ -111,7 +119,18 @@ pub(crate) async fn reconcile(
         .map_err(Error::Report)?;
     match failed {
         Some(error) => Err(Error::Apply(error)),
-        None => Ok(Action::requeue(again.unwrap_or(RESYNC).min(RESYNC))),
+        None => Ok(Action::requeue(next_look(&context, deployment, again))),
+    }
+}
+
+/// When to look again, whether anything is heard or not.
+fn next_look(context: &Context, deployment: &ModelDeployment, again: Option<Duration>) -> Duration {
+    let wait = again.unwrap_or(RESYNC).min(RESYNC);
+    if context.expectations.awaits(&deployment.spec.cluster) {
+        // A replica that was asked for and never made holds its place, and nobody tells when it is given up.
+        wait.min(expectations::LONGEST + Duration::from_secs(1))
+    } else {
+        wait
     }
 }
 

@@ -86,7 +86,7 @@ pub fn plan(facts: &Facts, verdict: Result<(), Refusal>) -> Plan<Wanted> {
             &facts
                 .own
                 .iter()
-                .map(|replica| standing(facts, replica))
+                .map(|replica| standing(facts, replica, revision.number))
                 .collect::<Vec<_>>(),
             Target {
                 revision: revision.number,
@@ -110,25 +110,26 @@ pub fn plan(facts: &Facts, verdict: Result<(), Refusal>) -> Plan<Wanted> {
         let mut fleet = fleet::fleet(facts);
         fleet::close_taken(&mut fleet, facts, revision.number);
         let wish = fleet::wish(facts, revision.number);
-        for _ in 0..step.create {
+        // Each turn of the loop closes a device, so it ends.
+        while create.len() < step.create as usize {
             match place::place(&fleet, &wish) {
                 Ok(placement) => {
                     let replica = build(facts, &revision, &placement, wish.memory);
-                    // Held by somebody else's replica that is on its way out; its going asks again.
-                    let taken = facts.taken_names.contains(&replica.name_any());
-                    if taken {
-                        unplaced = Some(format!(
-                            "the name {} is still held by a replica that is being removed",
-                            replica.name_any()
-                        ));
-                    }
+                    let name = replica.name_any();
+                    // Held by somebody else's replica that is on its way out; its going asks again. Until then another
+                    // device may do.
+                    let taken = facts.taken_names.contains(&name);
                     fleet.put(&placement, &wish);
                     if let Some(device) = fleet
                         .nodes
                         .get_mut(&placement.node)
                         .and_then(|node| node.devices.get_mut(&placement.device))
                     {
-                        device.offered = Err(format!("it gets the replica {}", replica.name_any()));
+                        device.offered = Err(if taken {
+                            format!("the name {name} is still held by a replica that is being removed")
+                        } else {
+                            format!("it gets the replica {name}")
+                        });
                     }
                     if !taken {
                         because.push(placement.because);
@@ -142,8 +143,17 @@ pub fn plan(facts: &Facts, verdict: Result<(), Refusal>) -> Plan<Wanted> {
             }
         }
     }
-    // A device that is to be lent is emptied even where no other can take over.
-    if unplaced.is_some() {
+    // A device that is to be lent is emptied even where no other can take over: where none was found, or all that were tried
+    // have failed.
+    let is_coming = !create.is_empty()
+        || facts.own.iter().any(|replica| {
+            replica.spec.revision == revision.number
+                && replica.metadata.deletion_timestamp.is_none()
+                && failure::state(replica) == State::Working
+                && !fleet::is_lost(facts, replica)
+                && !fleet::is_lent(facts, replica)
+        });
+    if unplaced.is_some() || !is_coming {
         for replica in &facts.own {
             let leaves = replica.metadata.deletion_timestamp.is_none()
                 && fleet::is_lent(facts, replica)
@@ -167,14 +177,21 @@ pub fn plan(facts: &Facts, verdict: Result<(), Refusal>) -> Plan<Wanted> {
 }
 
 /// A replica as the rollout sees it.
-fn standing(facts: &Facts, replica: &ModelReplica) -> rollout::Replica {
+fn standing(facts: &Facts, replica: &ModelReplica, newest: i64) -> rollout::Replica {
     let state = failure::state(replica);
+    let is_old = replica.spec.revision != newest;
     rollout::Replica {
         name: replica.name_any(),
         revision: replica.spec.revision,
         ready: state == State::Ready,
-        // The source's fault is not the device's: another device would only fetch the same.
-        failed: state == State::DeviceFailed,
+        failed: match state {
+            // The source's fault is not the device's: another device would only fetch the same. Of an old revision there is
+            // nothing to wait for either: whoever put it right made a new one.
+            State::SourceFailed => is_old,
+            // It served, and comes back when its agent has put it right; no other of its revision is ever made.
+            State::DeviceFailed => !(is_old && failure::may_pass(replica)),
+            State::Ready | State::Working => false,
+        },
         lost: fleet::is_lost(facts, replica) || fleet::is_lent(facts, replica),
         leaving: replica.metadata.deletion_timestamp.is_some(),
     }

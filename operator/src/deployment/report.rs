@@ -16,6 +16,7 @@ use super::fleet;
 use super::gather::Facts;
 use super::plan::{Applied, Plan};
 use crate::call::{self, call_opt};
+use crate::cluster::AGENTS_STARTING;
 use crate::operator::Context;
 
 /// Writes the status and tells of what has changed; `Some`: look again after that long, even if nothing happens.
@@ -97,17 +98,22 @@ pub fn status(
         .as_ref()
         .map_or(&[][..], |status| &status.conditions);
 
-    let ready = ready(&view);
+    let limit = i64::from(deployment.spec.rollout.progress_deadline_seconds.max(0));
+    let starting = view.agents_have_left(limit, now);
+    let ready = ready(&view, starting.is_some());
     let working = matches!(
         ready.reason.as_str(),
         "Progressing" | "NoDeviceFits" | "ReplicaFailed" | "ApplyFailed"
     );
-    let since = view.last_progress(before);
-    let limit = i64::from(deployment.spec.rollout.progress_deadline_seconds.max(0));
+    let since = view.last_progress(before, now);
     let waited = since.map_or(0, |since| now.as_second().saturating_sub(since.as_second()));
     let late = working && waited >= limit;
-    let again =
-        (working && !late).then(|| Duration::from_secs(limit.saturating_sub(waited).max(1).unsigned_abs()));
+    let again = (working && !late)
+        .then(|| limit.saturating_sub(waited))
+        .into_iter()
+        .chain(starting)
+        .min()
+        .map(|seconds| Duration::from_secs(seconds.max(1).unsigned_abs()));
 
     let progressing = condition::State::new(
         PROGRESSING,
@@ -193,14 +199,40 @@ impl<'a> View<'a> {
             && !fleet::is_lost(self.facts, replica)
     }
 
+    /// How many seconds the cluster's agents may still take to start, if they are starting: a device that nobody offers yet
+    /// is no reason to worry, for so long.
+    fn agents_have_left(&self, limit: i64, now: Timestamp) -> Option<i64> {
+        let cluster = self.facts.cluster.as_ref()?;
+        let conditions = cluster
+            .status
+            .as_ref()
+            .map_or(&[][..], |status| &status.conditions);
+        let since = match condition::find(conditions, PROGRESSING) {
+            Some(progressing) if progressing.status == "True" && progressing.reason == AGENTS_STARTING => {
+                progressing.last_transition_time.0
+            }
+            Some(_) => return None,
+            // Nobody has looked yet.
+            None => cluster.metadata.creation_timestamp.as_ref()?.0,
+        };
+        let left = limit.saturating_sub(now.as_second().saturating_sub(since.as_second()));
+        (left > 0).then_some(left)
+    }
+
     /// The last time that anything got further: a replica was made or became ready, or the deployment stopped being ready.
     fn last_progress(
         &self,
         before: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+        now: Timestamp,
     ) -> Option<Timestamp> {
-        let stopped = condition::find(before, READY)
-            .filter(|ready| ready.status == "False")
-            .map(|ready| ready.last_transition_time.0);
+        let stopped = condition::find(before, READY).map(|ready| {
+            if ready.status == "False" {
+                ready.last_transition_time.0
+            } else {
+                // If it did, then just now.
+                now
+            }
+        });
         let made = self
             .newest()
             .filter_map(|replica| replica.metadata.creation_timestamp.as_ref().map(|time| time.0));
@@ -215,7 +247,7 @@ impl<'a> View<'a> {
     }
 }
 
-fn ready(view: &View<'_>) -> condition::State {
+fn ready(view: &View<'_>, agents_are_starting: bool) -> condition::State {
     let plan = view.plan;
     let state =
         |status: bool, reason: &str, message: String| condition::State::new(READY, status, reason, message);
@@ -286,7 +318,21 @@ fn ready(view: &View<'_>) -> condition::State {
         if let Some(memory) = &spec.requirements.memory {
             text = format!("{text} spec.requirements.memory is {}.", memory.0);
         }
-        if old > 0 && spec.rollout.max_unavailable == 0 {
+        if agents_are_starting {
+            return state(
+                false,
+                "Progressing",
+                format!(
+                    "{text} Agents of InferenceCluster {} are being started.",
+                    spec.cluster
+                ),
+            );
+        }
+        let is_held = view
+            .replicas
+            .iter()
+            .any(|replica| replica.spec.revision != number && replica.metadata.deletion_timestamp.is_none());
+        if is_held && spec.rollout.max_unavailable == 0 {
             text = format!(
                 "{text} To let the new revision take an old one's place, set spec.rollout.maxUnavailable to 1."
             );

@@ -208,3 +208,43 @@ fn a_broken_revision_leaves_the_old_one_serving_and_stops_trying() {
     assert!(world.serving().iter().all(|replica| replica.spec.revision == 3));
     assert_eq!(world.reason(), "Ready");
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_is_wished_in_whatever_order_the_last_wish_wins(
+        wishes in prop::collection::vec((0..4i32, 0..3u8, 0..2i32, 0..2i32, any::<bool>()), 1..6),
+        work in prop::collection::vec(0..8usize, 0..40),
+        cards in prop::collection::vec(1..4u64, 0..5),
+    ) {
+        let sizes: Vec<u64> = cards.iter().map(|size| size * GI).collect();
+        let mut world = World::new(json!({ "replicas": 1 }), &sizes);
+        let share = work.len() / wishes.len();
+        for (index, (replicas, digest, surge, missing, suspend)) in wishes.iter().enumerate() {
+            let spec = &mut world.facts.deployment.spec;
+            spec.replicas = *replicas;
+            spec.rollout.max_surge = *surge;
+            spec.rollout.max_unavailable = *missing;
+            spec.suspend = *suspend;
+            world.change(&format!("sha256:{digest}"));
+            for which in &work[index * share..(index + 1) * share] {
+                world.reconcile();
+                world.agent(*which);
+            }
+        }
+        world.settle();
+        let (replicas, _, _, _, suspend) = wishes[wishes.len() - 1];
+        let wanted = if suspend { 0 } else { usize::try_from(replicas).expect("not negative") };
+        let revision = world.facts.deployment.status.as_ref().map_or(0, |status| status.revision);
+        let newest = world.serving().iter().filter(|replica| replica.spec.revision == revision).count();
+        // One per device, and two of 512 MiB fit on the smallest card: surge included, there is room for all that have a card
+        // of their own. Where cards are short, an old revision's replicas hold theirs, as `maxUnavailable` says.
+        prop_assert!(world.serving().len() >= wanted.min(cards.len()));
+        if wanted <= cards.len() {
+            prop_assert_eq!(newest, wanted);
+            prop_assert_eq!(world.facts.own.len(), wanted, "nothing else is left");
+        }
+        prop_assert!(!world.reconcile(), "at rest nothing is written");
+    }
+}

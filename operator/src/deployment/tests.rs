@@ -317,6 +317,146 @@ fn a_device_that_is_to_be_lent_is_emptied_even_where_no_other_can_take_over() {
 }
 
 #[test]
+fn a_device_that_is_to_be_lent_is_emptied_when_all_other_tries_have_failed() {
+    let serving = ready(replica("bert-1-x", 1, "a", "gpu-0"));
+    let failed = |name, node| {
+        saying(
+            replica(name, 1, node, "gpu-0"),
+            "False",
+            "ProbeFailed",
+            "It crashed.",
+        )
+    };
+    let nodes = ["a", "b", "c", "d"].map(|name| gpu_node(name, &[8 * GI]));
+    let mut facts = settled(
+        with(
+            facts(json!({}), nodes.into()),
+            vec![serving, failed("bert-1-y", "b"), failed("bert-1-z", "c")],
+        ),
+        1,
+    );
+    facts.gpu_nodes[0].spec.lend = vec!["gpu-0".to_owned()];
+    let plan = turn(&facts);
+    let deleted: Vec<String> = plan.delete.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(
+        (places(&plan).len(), deleted),
+        (0, vec!["bert-1-x".to_owned()]),
+        "it is not tried for ever, and nothing is coming"
+    );
+    let loading = saying(replica("bert-1-z", 1, "c", "gpu-0"), "False", "Loading", "");
+    facts.own[2] = loading;
+    assert!(turn(&facts).delete.is_empty(), "one is coming: first it serves");
+}
+
+#[test]
+fn a_name_that_is_still_held_sends_the_replica_to_another_device() {
+    let mut facts = facts(
+        json!({}),
+        vec![gpu_node("a", &[8 * GI]), gpu_node("b", &[8 * GI])],
+    );
+    let first = turn(&facts).create[0].clone();
+    facts.taken_names.insert(first.name_any());
+    let plan = turn(&facts);
+    assert_eq!(plan.create.len(), 1, "{:?}", plan.unplaced);
+    assert_ne!(plan.create[0].spec.node_name, first.spec.node_name);
+    facts.taken_names.insert(plan.create[0].name_any());
+    let words = said(&facts, READY);
+    assert!(words.contains("is still held by a replica"), "{words}");
+}
+
+#[test]
+fn an_old_replica_that_may_serve_again_stays_while_the_newest_is_stuck() {
+    let stuck = |reason| {
+        let old = saying(replica("bert-1-x", 1, "a", "gpu-0"), "False", reason, "");
+        let new = saying(
+            replica("bert-2-y", 2, "b", "gpu-0"),
+            "False",
+            "DigestMismatch",
+            "It is another file.",
+        );
+        let nodes = vec![gpu_node("a", &[8 * GI]), gpu_node("b", &[8 * GI])];
+        let facts = settled(with(facts(json!({}), nodes), vec![old, new]), 2);
+        turn(&facts)
+            .delete
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect::<Vec<_>>()
+    };
+    for reason in ["Loading", "EngineFailed", "DeviceUnhealthy", "DeviceUnknown"] {
+        assert_eq!(stuck(reason), [""; 0], "{reason} passes");
+    }
+    for reason in ["DigestMismatch", "OutOfMemory", "ProbeFailed"] {
+        assert_eq!(stuck(reason), ["bert-1-x"], "{reason} stays");
+    }
+}
+
+#[test]
+fn a_device_that_nobody_offers_yet_is_no_reason_to_worry_while_agents_start() {
+    let mut facts = facts(json!({}), vec![]);
+    let cluster = |progressing: &str, reason: &str| {
+        object(json!({
+            "metadata": { "name": "default", "creationTimestamp": "2026-01-01T00:00:30Z" },
+            "spec": {},
+            "status": { "conditions": [{
+                "type": "Progressing", "status": progressing, "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:30Z",
+            }] },
+        }))
+    };
+    facts.cluster = Some(cluster("True", "AgentsStarting"));
+    let words = said(&facts, READY);
+    assert!(words.starts_with("False Progressing: 0 of 1"), "{words}");
+    assert!(
+        words.ends_with("Agents of InferenceCluster default are being started."),
+        "{words}"
+    );
+    assert!(said(&facts, DEGRADED).starts_with("False AsWished"));
+    let at = |facts: &Facts, time: &str| {
+        let (status, again) = status(facts, &done(turn(facts)), time.parse().expect("a time"));
+        let ready = condition::find(&status.conditions, READY).expect("it is there");
+        (ready.reason.clone(), again.map(|again| again.as_secs()))
+    };
+    assert_eq!(
+        at(&facts, "2026-01-01T00:01:00Z"),
+        ("Progressing".to_owned(), Some(570)),
+        "it looks again when the agents have had their time"
+    );
+    assert_eq!(at(&facts, "2026-01-01T00:11:00Z").0, "NoDeviceFits");
+    if let Some(cluster) = &mut facts.cluster {
+        cluster.status = None;
+    }
+    assert_eq!(
+        at(&facts, "2026-01-01T00:01:00Z").0,
+        "Progressing",
+        "nobody has looked yet"
+    );
+    for (status, reason) in [("False", "Complete"), ("True", "SchedulersStarting")] {
+        facts.cluster = Some(cluster(status, reason));
+        assert_eq!(at(&facts, "2026-01-01T00:01:00Z").0, "NoDeviceFits", "{reason}");
+    }
+}
+
+#[test]
+fn the_deadline_counts_from_when_it_stopped_being_ready() {
+    let serving = ready(replica("bert-1-x", 1, "a", "gpu-0"));
+    let mut facts = settled(
+        with(facts(json!({}), vec![gpu_node("a", &[8 * GI])]), vec![serving]),
+        1,
+    );
+    let at = |time: &str| -> Timestamp { time.parse().expect("a time") };
+    let (before, _) = status(&facts, &done(turn(&facts)), at("2026-01-01T00:00:20Z"));
+    facts.deployment.status = Some(before);
+    let loading = saying(facts.own[0].clone(), "False", "Loading", "");
+    let facts = with(facts, vec![loading]);
+    let (now, again) = status(&facts, &done(turn(&facts)), at("2026-01-02T00:00:00Z"));
+    let degraded = condition::find(&now.conditions, DEGRADED).expect("it is there");
+    assert_eq!(
+        (degraded.reason.as_str(), again.map(|again| again.as_secs())),
+        ("AsWished", Some(600))
+    );
+}
+
+#[test]
 fn what_may_not_be_served_says_why_and_what_to_do() {
     let serving = ready(replica("bert-1-x", 1, "a", "gpu-0"));
     let base = |uri: &str| {

@@ -15,6 +15,11 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
     let name = blueprint.name(Component::Scheduler);
     let selector = blueprint.selector(Component::Scheduler);
     let image = spec.image.as_ref().unwrap_or(&blueprint.options.scheduler_image);
+    // Kubernetes would leave them on a machine that is gone for five minutes.
+    let tolerations = ["not-ready", "unreachable"].map(|state| {
+        let key = format!("node.kubernetes.io/{state}");
+        json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 15 })
+    });
     let mut rest = json!({
         "spec": {
             "replicas": spec.replicas,
@@ -34,6 +39,7 @@ pub(crate) fn scheduler(blueprint: &Blueprint<'_>) -> Child {
                         "runAsGroup": USER,
                         "seccompProfile": { "type": "RuntimeDefault" },
                     },
+                    "tolerations": tolerations,
                     "topologySpreadConstraints": [{
                         "maxSkew": 1,
                         "topologyKey": "kubernetes.io/hostname",

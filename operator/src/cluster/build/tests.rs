@@ -130,6 +130,22 @@ fn everything_but_the_device_class_goes_with_its_cluster_and_can_be_found_by_it(
 }
 
 #[test]
+fn schedulers_leave_a_machine_that_is_gone_within_seconds() {
+    let children = built(SMALL, &[]);
+    let pod = &one(&children, Kind::Deployment, "afterglow-scheduler-default")["spec"]["template"]["spec"];
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let toleration = pod["tolerations"]
+            .as_array()
+            .and_then(|all| all.iter().find(|toleration| toleration["key"] == key));
+        assert_eq!(
+            toleration.map(|found| &found["tolerationSeconds"]),
+            Some(&json!(15)),
+            "{key}"
+        );
+    }
+}
+
+#[test]
 fn an_agent_without_cards_is_unprivileged_and_one_with_cards_has_them() {
     let container = |yaml: &str, name: &str| {
         let children = built(yaml, &[]);

@@ -41,7 +41,9 @@ pub fn step(replicas: &[Replica], wanted: Wanted) -> Step {
     let newest_active = count(&|replica| newest(replica) && is_active(replica));
     let newest_failed = count(&|replica| newest(replica) && has_failed(replica));
     let serving = count(&serves);
-    let complete = count(&|replica| newest(replica) && serves(replica)) >= target;
+    let newest_serving = count(&|replica| newest(replica) && serves(replica));
+    let complete = newest_serving >= target;
+    let least = target.saturating_sub(wanted.max_unavailable as usize);
 
     // Room is what is left before anything is deleted: a deletion that does not get through must not cost the limit.
     let room = (target + surge).saturating_sub(active);
@@ -49,7 +51,10 @@ pub fn step(replicas: &[Replica], wanted: Wanted) -> Step {
     let create = target.saturating_sub(newest_active).min(room).min(tries);
 
     let mut spare_newest = newest_active.saturating_sub(target);
-    let mut spare_serving = serving.saturating_sub(target.saturating_sub(wanted.max_unavailable as usize));
+    let mut spare_serving = serving.saturating_sub(least);
+    // An old one that does not serve right now may do so again in a moment, and nobody makes another of its revision. So what
+    // of the newest has yet to serve does not count against it.
+    let mut spare_old = (active - newest_active + newest_serving).saturating_sub(least);
 
     let mut candidates: Vec<&Replica> = replicas.iter().filter(|replica| !replica.leaving).collect();
     candidates.sort_by_key(|replica| (serves(replica), replica.lost, newest(replica), &replica.name));
@@ -63,7 +68,12 @@ pub fn step(replicas: &[Replica], wanted: Wanted) -> Step {
             // Those that serve come last, so what remains of the newest then serves, and is `target` many.
             take(&mut spare_newest)
         } else {
-            !replica.ready || take(&mut spare_serving)
+            // Those that do not serve come first, so this one is the last that `spare_old` can mean.
+            take(if replica.ready {
+                &mut spare_serving
+            } else {
+                &mut spare_old
+            })
         };
         if goes {
             delete.push(replica.name.clone());

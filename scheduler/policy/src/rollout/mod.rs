@@ -3,6 +3,9 @@
 //! What holds after every step, whatever comes before it:
 //!
 //! - Never fewer than `replicas - max_unavailable` replicas are ready, of any revision, if that many were.
+//! - Nor fewer than that many of old revisions are active, together with those of the newest that are ready, if that many were:
+//!   an old replica whose engine starts anew while the newest revision does not get ready is waited for, as nobody makes
+//!   another of it.
 //! - Never more than `replicas + max_surge` are active (neither failed, lost nor leaving), unless they were already.
 //! - A lost replica does not count: its replacement is made at once. The lost one itself goes when the deployment is
 //!   complete, so that a node that comes back in between brings its replica back.

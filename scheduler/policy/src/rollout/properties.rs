@@ -145,6 +145,42 @@ proptest! {
         prop_assert!(state.iter().all(|replica| serves(replica) && replica.revision == wanted.revision));
     }
 
+    /// `hiccups` says which of the old ones serve in a round; the newest only ever load, or fail.
+    #[test]
+    fn a_rollout_that_is_stuck_never_takes_old_ones_that_may_serve_again(
+        old in 0..6_usize,
+        wanted in wanted(),
+        fails in any::<bool>(),
+        hiccups in prop::collection::vec(any::<u8>(), 24),
+    ) {
+        let mut state: Vec<Replica> = (0..old)
+            .map(|index| Replica {
+                name: format!("start-{index}"),
+                revision: 1,
+                ready: true,
+                failed: false,
+                lost: false,
+                leaving: false,
+            })
+            .collect();
+        let least = old.min(wanted.replicas.saturating_sub(wanted.max_unavailable) as usize);
+        for (round, bits) in hiccups.into_iter().enumerate() {
+            let now = step(&state, wanted);
+            state = applied(&state, &now, round, wanted);
+            state.retain(|replica| !replica.leaving);
+            let mut index = 0;
+            for replica in &mut state {
+                if replica.revision == wanted.revision {
+                    replica.failed |= fails;
+                } else {
+                    replica.ready = bits >> index & 1 == 1;
+                    index += 1;
+                }
+            }
+            prop_assert!(index >= least, "round {round}: {index} old ones are left of {least}");
+        }
+    }
+
     #[test]
     fn a_revision_that_fails_everywhere_is_given_up_and_the_old_one_serves_on(
         old in 0..6_usize,

@@ -76,9 +76,24 @@ fn neither_surge_nor_missing_replicas_still_moves() {
 }
 
 #[test]
-fn an_old_one_that_never_served_goes_at_once() {
-    expect("1l 1r", (2, 1, 0), 1, &["0"]);
+fn an_old_one_that_failed_goes_at_once() {
     expect("1f 1r", (2, 1, 0), 2, &["0"]);
+}
+
+#[test]
+fn an_old_one_that_does_not_serve_goes_when_it_is_one_more_than_needed() {
+    expect("1l 1r", (2, 1, 0), 1, &[]);
+    expect("1l 1r", (2, 1, 1), 1, &["0"]);
+    expect("1l 1r r", (2, 1, 0), 0, &["0"]);
+    expect("1l 1l 1l", (3, 0, 1), 0, &["0"]);
+}
+
+#[test]
+fn an_old_one_that_starts_anew_while_the_newest_does_not_get_ready_is_waited_for() {
+    expect("1l l", (1, 1, 0), 0, &[]);
+    expect("1l f", (1, 1, 0), 1, &[]);
+    expect("1l f f", (1, 1, 0), 0, &[]);
+    expect("1l 1l 1l l", (3, 1, 0), 0, &[]);
 }
 
 #[test]

@@ -139,18 +139,13 @@ impl World {
         let (now, ticks) = (self.now, self.clock.ticks(self.now));
         let bug = self.bug;
         let skew = self.operators[who].skew;
+        let told = self
+            .reaches_the_api(Who::Operator(who))
+            .then(|| renewals(self.api.leases.objects.values()));
         let Some(term) = &mut self.operators[who].term else {
             return;
         };
-        let leases: HashMap<String, Option<MicroTime>> = term
-            .leases
-            .objects
-            .values()
-            .filter_map(|lease| {
-                let node = lease.name_any().strip_prefix(&labels::lease(""))?.to_owned();
-                Some((node, lease.spec.as_ref().and_then(|spec| spec.renew_time.clone())))
-            })
-            .collect();
+        let leases = renewals(term.leases.objects.values());
         let mut nodes: BTreeSet<String> = term.nodes.objects.keys().map(|key| key.name.clone()).collect();
         nodes.extend(
             term.replicas
@@ -158,7 +153,13 @@ impl World {
                 .values()
                 .map(|replica| replica.spec.node_name.clone()),
         );
-        let mut judgement = term.observer.judge(&leases, &nodes, ticks);
+        term.observer.see(&leases, &nodes, ticks);
+        let dead = term.judgement.dead.clone();
+        if term.observer.doubts(&dead, ticks) {
+            // It is asked for directly: past the watch, not past an API server that is away.
+            term.observer.hear(told.as_ref(), &dead, ticks);
+        }
+        let mut judgement = term.observer.judge(&dead, ticks);
         if bug == Some(Bug::BelievesLeases) {
             judgement = Judgement::default();
             let limit = of_day(now, skew).as_second() - 30;
@@ -190,4 +191,14 @@ impl World {
         }
         self.operator_soon(who, JUDGE, Step::Judge);
     }
+}
+
+/// When each node's lease was renewed, by the node's name.
+fn renewals<'a>(leases: impl Iterator<Item = &'a Arc<Lease>>) -> HashMap<String, Option<MicroTime>> {
+    leases
+        .filter_map(|lease| {
+            let node = lease.name_any().strip_prefix(&labels::lease(""))?.to_owned();
+            Some((node, lease.spec.as_ref().and_then(|spec| spec.renew_time.clone())))
+        })
+        .collect()
 }

@@ -101,6 +101,7 @@ impl World {
                     .collect(),
                 nodes: machines.clone(),
                 judgement: term.judgement.clone(),
+                unreadable: steps::Unreadable::default(),
             };
             let facts = steps::facts(&deployment, &deployments, seen);
             let plan = steps::plan(&facts, steps::check(&facts));

@@ -11,7 +11,7 @@ use crate::time::Time;
 use crate::trace::Sight;
 
 impl World {
-    pub(super) fn reaches_the_api(&self, who: Who) -> bool {
+    pub(crate) fn reaches_the_api(&self, who: Who) -> bool {
         !self.active.api_away
             && match who {
                 Who::Operator(index) => !self.operators[index].cut,

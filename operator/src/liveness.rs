@@ -34,7 +34,7 @@ const EXCUSED: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_secs(1);
 
 /// When each node's lease was renewed, as the node's clock says.
-pub type Renewals = HashMap<String, Option<MicroTime>>;
+type Renewals = HashMap<String, Option<MicroTime>>;
 
 /// A handle on what is known; cheap to clone.
 #[derive(Debug, Clone)]

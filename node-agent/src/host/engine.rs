@@ -56,7 +56,7 @@ pub(super) struct Up {
     pub(super) generation: u64,
     pub(super) grpc: SocketAddr,
     pub(super) http: SocketAddr,
-    metrics: SocketAddr,
+    pub(super) metrics: SocketAddr,
     /// The folder that it loads models from.
     pub(super) repository: PathBuf,
     pub(super) channel: Channel,

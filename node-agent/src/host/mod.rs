@@ -374,7 +374,7 @@ mod tests {
     async fn a_bug_in_one_replica_is_said_of_it_and_costs_no_other_its_place() {
         let cache = tempfile::tempdir().unwrap();
         let mut host = host(cache.path());
-        host.reconcile(vec![replica("broken"), replica("leaving"), replica("fine")]);
+        host.reconcile(&[replica("broken"), replica("leaving"), replica("fine")]);
         let named = |name: &str| ("team".to_owned(), name.to_owned());
         let mut told = host.shared.statuses.subscribe();
         drop(told.wait_for(|all| all.len() == 3).await.unwrap());

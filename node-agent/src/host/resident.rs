@@ -449,6 +449,7 @@ mod tests {
             generation: 3,
             grpc: nobody,
             http: nobody,
+            metrics: nobody,
             repository: cache.path().to_owned(),
             // Nobody answers: the model cannot be unloaded.
             channel: Address::from_shared(format!("http://{nobody}"))

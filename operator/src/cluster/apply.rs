@@ -80,10 +80,10 @@ pub(crate) async fn apply(
         fail_in(None, error.into());
         may_go_on = false;
     }
-    let (delete, forget) = if may_go_on {
-        (delete, forget)
+    let (delete, forget, unlabel) = if may_go_on {
+        (delete, forget, unlabel)
     } else {
-        (Vec::new(), Vec::new())
+        (Vec::new(), Vec::new(), Vec::new())
     };
     if may_go_on {
         for child in &apply {

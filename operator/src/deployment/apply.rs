@@ -50,7 +50,7 @@ pub(crate) async fn apply(
             replica.spec.revision,
             replica.spec.node_name,
             replica.spec.device,
-            why_removed(facts, revision.number, replica)
+            why_removed(facts, plan.revision.number, replica)
         );
         told.push(("Removed", "Remove", note));
     }

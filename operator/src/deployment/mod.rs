@@ -16,8 +16,6 @@ mod revision;
 #[cfg(test)]
 mod rollouts;
 #[cfg(test)]
-pub(crate) use gather::Facts;
-#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod turns;

@@ -85,7 +85,13 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     let (desired_out, desired) = watch::channel(Vec::new());
     let fetcher = Fetcher::open(sources(&run)).map_err(|error| anyhow::anyhow!("{error}"))?;
     let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
-    let host = host::spawn(hosting, fetcher.clone(), usable, desired.clone(), shutdown.clone());
+    let host = host::spawn(
+        hosting,
+        fetcher.clone(),
+        usable,
+        desired.clone(),
+        shutdown.clone(),
+    );
     metrics.hosts(Hosted {
         engines: host.engines.clone(),
         statuses: host.statuses.clone(),

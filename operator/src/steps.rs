@@ -3,7 +3,8 @@
 //! Everything here gets its time as an argument and touches neither the network nor a thread.
 
 pub use crate::deployment::{
-    Applied, Facts, Machine, Plan, Refusal, Revision, Rival, Seen, Unreadable, Wanted, check, facts, plan, status,
+    Applied, Facts, Machine, Plan, Refusal, Revision, Rival, Seen, Unreadable, Wanted, check, facts, plan,
+    status,
 };
 pub use crate::expectations::Expectations;
 pub use crate::leader::{GIVE_UP, LEASE, RENEW, may_take, spec as lease_spec};

@@ -53,7 +53,9 @@ impl Table {
         drop(known);
         let mut known = self.replicas.write().unwrap_or_else(PoisonError::into_inner);
         let tracker = known.entry(engine_model.to_owned());
-        tracker.or_insert_with(|| Arc::new(Tracker::new(node, self.origin))).clone()
+        tracker
+            .or_insert_with(|| Arc::new(Tracker::new(node, self.origin)))
+            .clone()
     }
 
     /// Takes a node's report: of all its replicas, those that it does not name included.

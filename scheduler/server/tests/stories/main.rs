@@ -8,9 +8,9 @@ mod drain;
 mod faults;
 mod grpc;
 mod lifecycle;
-mod proxy;
 #[path = "../../../../tests/metrics_table.rs"]
 mod metrics_table;
+mod proxy;
 mod rest;
 mod upstream;
 mod world;

@@ -51,7 +51,12 @@ impl Ledger {
 
     /// Whether somebody is on the device, a process of ours or whoever it is lent to.
     pub fn busy(&self, device: &str) -> bool {
-        self.occupants.on(device) || self.state(device).is_some_and(|state| !state.hosts())
+        self.occupied(device) || self.state(device).is_some_and(|state| !state.hosts())
+    }
+
+    /// Whether a process of ours is on the device.
+    pub fn occupied(&self, device: &str) -> bool {
+        self.occupants.on(device)
     }
 
     /// Whether the kubelet has taken the plugin, so that a device can be handed over at all.
@@ -79,7 +84,7 @@ impl Ledger {
         Some(Entry {
             state,
             device: known,
-            occupied: self.occupants.on(device),
+            occupied: self.occupied(device),
         })
     }
 

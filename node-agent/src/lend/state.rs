@@ -26,6 +26,8 @@ pub struct Facts {
     pub replicas: usize,
     /// Resource claims that are allocated on it.
     pub claims: usize,
+    /// Whether a process of ours is on it: an engine that has nothing to do any more takes a moment to end.
+    pub occupied: bool,
 }
 
 impl State {
@@ -44,11 +46,13 @@ impl State {
                 claims: 1..,
                 replicas: 0,
                 wanted: true,
+                ..
             } => Self::Lent,
             Facts {
                 claims: 1..,
                 replicas: 0,
                 wanted: false,
+                ..
             } => Self::Reclaiming,
             _ => Self::Serving,
         }
@@ -69,7 +73,7 @@ impl State {
             Self::Serving if facts.claims > 0 && facts.replicas == 0 => Self::Reclaiming,
             Self::Serving => Self::Serving,
             Self::Draining if !facts.wanted => Self::Serving,
-            Self::Draining if facts.replicas > 0 => Self::Draining,
+            Self::Draining if facts.replicas > 0 || facts.occupied => Self::Draining,
             Self::Draining => lent,
             Self::Lendable | Self::Lent if !facts.wanted => Self::Reclaiming,
             Self::Lendable | Self::Lent => lent,
@@ -121,7 +125,25 @@ mod tests {
             wanted,
             replicas,
             claims,
+            occupied: false,
         }
+    }
+
+    #[test]
+    fn a_device_is_lendable_only_when_the_engine_that_served_from_it_has_ended() {
+        let ending = Facts {
+            occupied: true,
+            ..facts(true, 0, 0)
+        };
+        assert_eq!(Draining.next(ending), Draining);
+        assert_eq!(Draining.next(facts(true, 0, 0)), Lendable);
+        assert_eq!(
+            Serving.next(Facts {
+                wanted: false,
+                ..ending
+            }),
+            Serving
+        );
     }
 
     #[test]

@@ -283,6 +283,7 @@ impl Offer {
                 wanted: wanted.contains(name) && (can || state.is_some_and(|state| !state.tainted())),
                 replicas: replicas.get(name).copied().unwrap_or(0),
                 claims: claims.get(name).copied().unwrap_or(0),
+                occupied: self.wires.ledger.occupied(name),
             };
             let next = match (state, &before) {
                 (Some(state), _) => state.next(facts),

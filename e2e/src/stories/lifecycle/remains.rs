@@ -13,7 +13,7 @@ const PROGRAMS: [&str; 4] = [
     "afterglow-scheduler",
 ];
 /// The folders of the models' cache, which stays: docs/guide/sources.md.
-const CACHE: [&str; 5] = ["blobs", "engine", "partial", "run", "trees"];
+const CACHE: [&str; 6] = ["blobs", "engine", "partial", "run", "sums", "trees"];
 
 /// Objects of ours, and marks of ours on the objects of others.
 pub(super) fn in_the_api(world: &World) -> Result<Vec<String>> {

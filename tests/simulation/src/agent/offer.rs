@@ -145,6 +145,7 @@ impl World {
             .as_ref()
             .and_then(|agent| agent.lending.clone());
         let wanted = &gpu_node.spec.lend;
+        let machine = &self.machines[node];
         inventory
             .iter()
             .map(|device| {
@@ -154,6 +155,9 @@ impl World {
                     wanted: wanted.contains(name),
                     replicas: replicas.get(name).copied().unwrap_or(0),
                     claims: claims.get(name).copied().unwrap_or(0),
+                    occupied: machine
+                        .card(name)
+                        .is_some_and(|card| machine.cards[card].engine.is_some()),
                 };
                 let next = match state {
                     Some(state) => state.next(facts),

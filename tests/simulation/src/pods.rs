@@ -202,7 +202,6 @@ impl World {
             let serves = matches!(state, Lending::Serving | Lending::Draining) || has_engine;
             let is_careless = self.bug == Some(Bug::HandsOverTooEarly);
             if (serves && !is_careless) || machine.cards[card].pod.is_some() {
-                self.trace.saw(Sight::HandOverRefused);
                 continue;
             }
             machine.cards[card].pod = Some(claim.id);

@@ -49,8 +49,8 @@ pub enum Sight {
     Collected,
     /// A device was handed over to a pod.
     HandedOver,
-    /// The kubelet asked for a device that serves models, and did not get it.
-    HandOverRefused,
+    /// A device that is to be lent waited for the engine that served from it to end.
+    LendingWaits,
     /// A request was sent again.
     Retry,
     /// A request reached an engine that does not have the model any more.
@@ -84,7 +84,7 @@ impl Sight {
         Self::NewRevision,
         Self::Collected,
         Self::HandedOver,
-        Self::HandOverRefused,
+        Self::LendingWaits,
         Self::Retry,
         Self::Missing,
         Self::Broken,

@@ -202,8 +202,9 @@ async fn a_long_answer_that_breaks_off_or_never_ends_is_an_error_and_not_an_eter
         if status == 200 {
             assert!(body.is_err(), "{wire:?}: half of an answer is none");
         }
-        let none = "afterglow_scheduler_requests_in_flight 0\n";
-        let over = async { while !text(world.page("/metrics").await.body()).contains(none) {} };
+        let none =
+            |line: &str| line.starts_with("afterglow_scheduler_requests_in_flight{") && line.ends_with(" 0");
+        let over = async { while !text(world.page("/metrics").await.body()).lines().any(none) {} };
         timeout(Duration::from_secs(60), over)
             .await
             .expect("it is not counted any more");

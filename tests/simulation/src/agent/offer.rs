@@ -13,7 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Stamp;
 
 use super::Step;
 use crate::api::Only;
+use crate::bug::Bug;
 use crate::time::to_second;
+use crate::trace::Sight;
 use crate::world::{CLUSTER, Who, World};
 
 /// Between two rounds: while nothing happens, while a device changes hands, while one is lent.
@@ -145,8 +147,10 @@ impl World {
             .as_ref()
             .and_then(|agent| agent.lending.clone());
         let wanted = &gpu_node.spec.lend;
+        let is_careless = self.bug == Some(Bug::HandsOverTooEarly);
         let machine = &self.machines[node];
-        inventory
+        let mut waits = false;
+        let lending = inventory
             .iter()
             .map(|device| {
                 let name = &device.name;
@@ -155,17 +159,23 @@ impl World {
                     wanted: wanted.contains(name),
                     replicas: replicas.get(name).copied().unwrap_or(0),
                     claims: claims.get(name).copied().unwrap_or(0),
-                    occupied: machine
-                        .card(name)
-                        .is_some_and(|card| machine.cards[card].engine.is_some()),
+                    occupied: !is_careless
+                        && machine
+                            .card(name)
+                            .is_some_and(|card| machine.cards[card].engine.is_some()),
                 };
+                waits |= state == Some(Lending::Draining) && facts.replicas == 0 && facts.occupied;
                 let next = match state {
                     Some(state) => state.next(facts),
                     None => Lending::at_start(facts),
                 };
                 (name.clone(), next)
             })
-            .collect()
+            .collect();
+        if waits {
+            self.trace.saw(Sight::LendingWaits);
+        }
+        lending
     }
 
     /// The second part of a round: the slice, which says who may claim what.

@@ -83,10 +83,14 @@ pub(crate) async fn reconcile(
         leave_alone(&context, cluster, &namespace).await;
         return Ok(Action::await_change());
     }
+    // gather: reads the stores
     let facts = gather::gather(&context, cluster);
+    // check, plan: pure
     let problems = check::check(&facts);
     let plan = plan::plan(&facts, &context.options);
+    // apply: writes what the cluster is made of
     let (applied, failed) = apply::apply(&context, &facts, plan).await;
+    // report: writes the status, if it differs
     if !applied.is_finished {
         report::report(&context, &facts, &applied, &problems)
             .await

@@ -100,18 +100,11 @@ pub(crate) async fn reconcile(
         // Nothing new may be made there, and what is there goes with it.
         return Ok(Action::await_change());
     }
-    let (facts, plan) = {
-        // Two plans made side by side would give the same memory away twice.
-        let _one_at_a_time = context
-            .planning
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let facts = gather::gather(&context, deployment);
-        let plan = plan(&facts, check(&facts));
-        context.expectations.expect(&plan.create);
-        (facts, plan)
-    };
+    // gather, check, plan: reads the stores and calls nobody
+    let (facts, plan) = plan_alone(&context, deployment);
+    // apply: writes replicas
     let (applied, failed) = apply::apply(&context, &facts, plan).await;
+    // report: writes the status, if it differs
     let again = report::report(&context, &facts, &applied)
         .await
         .map_err(Error::Report)?;
@@ -119,6 +112,18 @@ pub(crate) async fn reconcile(
         Some(error) => Err(Error::Apply(error)),
         None => Ok(Action::requeue(next_look(&context, deployment, again))),
     }
+}
+
+/// Gathers and plans while nobody else does: two plans made side by side would give the same memory away twice.
+fn plan_alone(context: &Context, deployment: &ModelDeployment) -> (Facts, Plan<Wanted>) {
+    let _one_at_a_time = context
+        .planning
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let facts = gather::gather(context, deployment);
+    let plan = plan(&facts, check(&facts));
+    context.expectations.expect(&plan.create);
+    (facts, plan)
 }
 
 /// When to look again, whether anything is heard or not.

@@ -1,4 +1,16 @@
 //! What there is to pick from: models, their replicas, and where load reports come from.
+//!
+//! Three kinds are watched. A `ModelDeployment` says that a model exists in its namespace, and in its condition why nobody may be
+//! there to answer. A `ModelReplica` says, once it is Ready, where an engine answers for it. A `GpuNode` says how fast its devices
+//! are and where its agent streams load.
+//!
+//! ```text
+//! ModelDeployment ──▶ Model ◀── ModelReplica ──▶ device of a GpuNode ──▶ address of its load stream
+//! namespace, name            endpoint, revision   measured speed
+//! ```
+//!
+//! [`watch`](mod@watch) keeps the last view when the API server goes away, `kept` even over a restart; [`from_objects`] makes a view,
+//! anew from everything each time, and is pure. Readers hold a `watch::Receiver` of it.
 
 mod kept;
 mod objects;

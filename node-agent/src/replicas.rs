@@ -121,6 +121,7 @@ pub type Written = (Option<String>, ModelReplicaStatus);
 
 /// What is to be written about a replica.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and gone with its call")]
 pub enum Due {
     /// The API server has it all, or is about to show it.
     Nothing,

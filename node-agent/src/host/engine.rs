@@ -502,12 +502,11 @@ impl Supervisor {
         loop {
             self.engines.0.loads.report(&self.device, report);
             let mut next = pin!(reports.message());
-            let next = match tokio::time::timeout(DOUBT, &mut next).await {
-                Ok(next) => Ok(next),
-                Err(_) => {
-                    self.engines.0.loads.doubt(&self.device);
-                    tokio::time::timeout(SILENCE.saturating_sub(DOUBT), next).await
-                }
+            let next = if let Ok(next) = tokio::time::timeout(DOUBT, &mut next).await {
+                Ok(next)
+            } else {
+                self.engines.0.loads.doubt(&self.device);
+                tokio::time::timeout(SILENCE.saturating_sub(DOUBT), next).await
             };
             report = match next {
                 Ok(Ok(Some(report))) => report,

@@ -228,7 +228,7 @@ impl Host {
 
     fn reconcile(&mut self, desired: &[ModelReplica]) {
         let held = self.residents.iter().map(|(key, held)| (key, held.uid.as_ref()));
-        let changes = changes(held, &desired);
+        let changes = changes(held, desired);
         for key in &changes.cancel {
             if let Some(held) = self.residents.get(key) {
                 held.deleted.cancel();

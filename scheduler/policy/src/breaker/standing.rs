@@ -94,10 +94,8 @@ pub fn tiers(all: &[Health]) -> Vec<u8> {
                 3
             } else if !health.accepts {
                 2
-            } else if health.silent > SILENT || matches!(health.standing, Standing::Out { .. }) {
-                1
             } else {
-                0
+                u8::from(health.silent > SILENT || matches!(health.standing, Standing::Out { .. }))
             }
         })
         .collect()

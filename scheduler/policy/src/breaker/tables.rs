@@ -162,7 +162,7 @@ fn one_request_goes_to_see_and_another_only_when_nothing_is_heard_of_it() {
     let back = due(&broken).unwrap();
     assert_eq!(standing(&broken, back), Standing::MayProbe);
     let seen = step(&broken, Event::Probe, back, 0);
-    assert_eq!(out(&seen, back + PROBE - ms(1)), Some(false));
+    assert_eq!(out(&seen, back + PROBE.saturating_sub(ms(1))), Some(false));
     assert_eq!(standing(&seen, back + PROBE), Standing::MayProbe);
     let failed = step(&seen, Event::Fault, back + s(1), 0);
     assert_eq!(due(&failed), Some(back + s(1) + 2 * SOFT_FIRST));

@@ -52,7 +52,7 @@ pub(super) async fn forward(
                 Body::new(Held {
                     body,
                     end,
-                    _held: held,
+                    _counted: held,
                 })
             })
         }
@@ -89,7 +89,7 @@ fn renamed(body: &Bytes, engine_model: &str, model: &str) -> Bytes {
 struct Held {
     body: Incoming,
     end: BoxFuture<'static, &'static str>,
-    _held: (Flight, Option<Admitted>),
+    _counted: (Flight, Option<Admitted>),
 }
 
 impl http_body::Body for Held {

@@ -96,14 +96,14 @@ def test_the_same_library_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> N
     assert build(tmp_path).read_bytes() == wheel.read_bytes()
 
 
-def test_the_library_exports_what_onnxruntime_looks_up_and_nothing_else() -> None:
+def test_the_library_exports_what_onnxruntime_and_our_engine_look_up_and_nothing_else() -> None:
     symbols = subprocess.run(
         ["nm", "--dynamic", "--defined-only", "--format=just-symbols", BINARIES / "libafterglow_opencl_ep.so"],
         check=True,
         capture_output=True,
         text=True,
     ).stdout.split()
-    assert sorted(symbols) == ["CreateEpFactories", "ReleaseEpFactory"]
+    assert sorted(symbols) == ["AfterglowObserveRuns1", "CreateEpFactories", "ReleaseEpFactory"]
 
 
 def test_importing_the_package_imports_no_onnxruntime(python: Path, tmp_path: Path) -> None:

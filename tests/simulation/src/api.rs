@@ -177,7 +177,7 @@ impl<K> Default for Kind<K> {
 
 impl<K: Object> Kind<K> {
     /// A plain create: a name that is taken is a conflict.
-    pub fn create(&mut self, moment: Moment<'_>, mut object: K) -> Result<Arc<K>, Refused> {
+    pub fn create(&mut self, mut moment: Moment<'_>, mut object: K) -> Result<Arc<K>, Refused> {
         let key = Key::of(&object);
         if self.objects.contains_key(&key) {
             return Err(Refused::Conflict);
@@ -188,13 +188,13 @@ impl<K: Object> Kind<K> {
         meta.generation = Some(1);
         meta.creation_timestamp = Some(Stamp(to_second(moment.now, 0)));
         meta.deletion_timestamp = None;
-        Ok(self.store(moment, key, object))
+        Ok(self.store(&mut moment, key, object))
     }
 
     /// Changes an object; a change that changes nothing is none. `of_spec` makes a new generation.
     pub fn update(
         &mut self,
-        moment: Moment<'_>,
+        mut moment: Moment<'_>,
         key: &Key,
         only: &Only,
         of_spec: bool,
@@ -211,23 +211,23 @@ impl<K: Object> Kind<K> {
         }
         let ends = new.meta().deletion_timestamp.is_some() && finalizers(&new) == 0;
         if ends {
-            self.remove(moment, key, new);
+            self.remove(&mut moment, key, new);
             return Ok(old);
         }
-        Ok(self.store(moment, key.clone(), new))
+        Ok(self.store(&mut moment, key.clone(), new))
     }
 
     /// Deletes an object, or marks it while finalizers hold it.
-    pub fn delete(&mut self, moment: Moment<'_>, key: &Key, only: &Only) -> Result<(), Refused> {
+    pub fn delete(&mut self, mut moment: Moment<'_>, key: &Key, only: &Only) -> Result<(), Refused> {
         let old = self.find(key, only)?;
         let mut new = K::clone(&old);
         if finalizers(&new) == 0 {
-            self.remove(moment, key, new);
+            self.remove(&mut moment, key, new);
         } else if new.meta().deletion_timestamp.is_none() {
             let meta = new.meta_mut();
             meta.deletion_timestamp = Some(Stamp(to_second(moment.now, 0)));
             meta.generation = meta.generation.map(|generation| generation + 1);
-            self.store(moment, key.clone(), new);
+            self.store(&mut moment, key.clone(), new);
         }
         Ok(())
     }
@@ -260,20 +260,20 @@ impl<K: Object> Kind<K> {
         }
     }
 
-    fn store(&mut self, moment: Moment<'_>, key: Key, mut object: K) -> Arc<K> {
+    fn store(&mut self, moment: &mut Moment<'_>, key: Key, mut object: K) -> Arc<K> {
         *moment.revision += 1;
         object.meta_mut().resource_version = Some(moment.revision.to_string());
         let object = Arc::new(object);
         self.objects.insert(key, object.clone());
-        self.note(&moment, Change::Applied(object.clone()));
+        self.note(moment, Change::Applied(object.clone()));
         object
     }
 
-    fn remove(&mut self, moment: Moment<'_>, key: &Key, mut object: K) {
+    fn remove(&mut self, moment: &mut Moment<'_>, key: &Key, mut object: K) {
         *moment.revision += 1;
         object.meta_mut().resource_version = Some(moment.revision.to_string());
         self.objects.remove(key);
-        self.note(&moment, Change::Deleted(Arc::new(object)));
+        self.note(moment, Change::Deleted(Arc::new(object)));
     }
 
     fn note(&mut self, moment: &Moment<'_>, change: Change<K>) {

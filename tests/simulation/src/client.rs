@@ -77,7 +77,6 @@ impl World {
             return;
         };
         match step {
-            Step::Arrive => {}
             Step::Reach(attempt) if attempt == request.tries => self.reach(id),
             Step::Done(attempt) if attempt == request.tries => self.done(id),
             Step::Break(attempt) if attempt == request.tries => self.attempt_over(id, Outcome::Broken),

@@ -15,10 +15,10 @@ use crate::world::{CLUSTER, NAMESPACE, Phase, Who, World};
 
 const GIB: u64 = 1 << 30;
 /// Faults and wishes end here.
-const CALM: Duration = Duration::from_secs(360);
+const CALM: Duration = Duration::from_mins(6);
 /// By then everything is at rest: the longest pause of a failed load and of a failed turn is five minutes.
-const REST: Duration = Duration::from_secs(360 + 780);
-const END: Duration = Duration::from_secs(360 + 780 + 300);
+const REST: Duration = Duration::from_mins(19);
+const END: Duration = Duration::from_mins(24);
 
 /// The history of a world, as far as it is written beforehand.
 #[derive(Debug, Clone)]
@@ -153,7 +153,7 @@ impl Script {
             } else {
                 random.seconds(10, 120)
             };
-            let end = (begin + length).min(CALM - Duration::from_secs(1));
+            let end = (begin + length).min(CALM.saturating_sub(Duration::from_secs(1)));
             acts.push((begin, Act::Begin(fault)));
             acts.push((end, Act::End(fault)));
         }
@@ -439,7 +439,7 @@ impl World {
         self.people(|world| {
             let (deployments, moment) = world.api.deployments(world.now);
             let _ = deployments.update(moment, key, &Only::default(), true, |deployment| {
-                change(&mut deployment.spec)
+                change(&mut deployment.spec);
             });
         });
     }

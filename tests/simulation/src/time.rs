@@ -16,8 +16,8 @@ const BEGINNING: i64 = 1_767_225_600;
 pub struct Clock(Instant);
 
 impl Clock {
-    /// A clock of its own for each world.
-    pub fn new() -> Self {
+    /// A clock of its own for each world, which begins now.
+    pub fn start() -> Self {
         Self(Instant::now())
     }
 

@@ -63,8 +63,8 @@ async fn an_end_under_load_fails_nobody_and_asks_for_the_end_of_every_connection
         told.store(true, Ordering::SeqCst);
     };
     let all = async { tokio::join!(by_rest, by_grpc, end) };
-    timeout(Duration::from_secs(60), all).await.expect("it ends");
-    let served = timeout(Duration::from_secs(60), world.served).await;
+    timeout(Duration::from_mins(1), all).await.expect("it ends");
+    let served = timeout(Duration::from_mins(1), world.served).await;
     served.expect("the scheduler ends").unwrap().unwrap();
 }
 
@@ -89,7 +89,7 @@ async fn a_stream_that_is_open_at_the_end_is_answered_and_told_to_go_elsewhere()
         Code::Unavailable,
         "an end without a word would mean that all is answered"
     );
-    let served = timeout(Duration::from_secs(60), world.served).await;
+    let served = timeout(Duration::from_mins(1), world.served).await;
     served.expect("the scheduler ends").unwrap().unwrap();
 }
 

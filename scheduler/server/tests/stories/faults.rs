@@ -33,7 +33,7 @@ async fn until_asked(world: &World, count: usize) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(60), all_are_there)
+    timeout(Duration::from_mins(1), all_are_there)
         .await
         .expect("they arrive");
 }
@@ -168,7 +168,7 @@ async fn a_short_answer_that_breaks_off_comes_whole_from_another_replica() {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(60), there)
+        timeout(Duration::from_mins(1), there)
             .await
             .expect("`a` is asked");
         world.wires[0].set(Wire::Cut);
@@ -205,7 +205,7 @@ async fn a_long_answer_that_breaks_off_or_never_ends_is_an_error_and_not_an_eter
         let none =
             |line: &str| line.starts_with("afterglow_scheduler_requests_in_flight{") && line.ends_with(" 0");
         let over = async { while !text(world.page("/metrics").await.body()).lines().any(none) {} };
-        timeout(Duration::from_secs(60), over)
+        timeout(Duration::from_mins(1), over)
             .await
             .expect("it is not counted any more");
     }

@@ -183,7 +183,7 @@ impl World {
 
     /// Sends small requests until `answered` says that it is enough.
     pub(crate) async fn until(&self, what: &str, answered: impl Fn(&http::Response<Bytes>) -> bool) {
-        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        let until = tokio::time::Instant::now() + Duration::from_mins(1);
         while !answered(&self.post("/v2/models/m/infer", &[], b"{}").await) {
             assert!(tokio::time::Instant::now() < until, "never: {what}");
         }

@@ -29,6 +29,10 @@ const RENEW_AGAIN: Duration = Duration::from_secs(3);
 const TIDY: Duration = Duration::from_secs(5);
 /// A node.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fault that comes and goes by itself"
+)]
 pub struct Machine {
     /// Its name.
     pub name: String,
@@ -245,7 +249,7 @@ impl World {
             let (leases, moment) = world.api.leases(world.now);
             if is_there {
                 return leases.update(moment, &key, &Only::default(), false, |lease| {
-                    lease.spec = Some(spec)
+                    lease.spec = Some(spec);
                 });
             }
             let mut lease = Lease::default();

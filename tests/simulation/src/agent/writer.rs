@@ -113,7 +113,7 @@ impl World {
         let done = self.call(Who::Agent(node), |world| {
             let (replicas, moment) = world.api.replicas(world.now);
             replicas.update(moment, &name, &only, false, |replica| {
-                replica.status = Some(status)
+                replica.status = Some(status);
             })
         });
         crate::note!(

@@ -277,7 +277,7 @@ impl World {
                 let (deployments, moment) = world.api.deployments(world.now);
                 let status = status.clone();
                 deployments.update(moment, key, &only, false, |deployment| {
-                    deployment.status = Some(status)
+                    deployment.status = Some(status);
                 })
             });
             let reason = status

@@ -235,7 +235,7 @@ impl World {
             CLUSTER,
             afterglow_crds::inference_cluster::InferenceClusterSpec::default(),
         );
-        let clock = Clock::new();
+        let clock = Clock::start();
         let mut world = Self {
             now: Time::ZERO,
             clock,

@@ -15,6 +15,8 @@
     reason = "the derived schemas copy each struct into a function, with its `pub`"
 )]
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod condition;
 pub mod gpu_node;
 pub mod inference_cluster;
@@ -22,6 +24,7 @@ pub mod labels;
 pub mod model;
 pub mod model_deployment;
 pub mod model_replica;
+pub mod quantity;
 mod rule;
 #[cfg(test)]
 mod tests;

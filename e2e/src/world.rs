@@ -87,6 +87,18 @@ impl World {
             .into_owned()
     }
 
+    /// What `helm template` makes of the chart.
+    pub fn rendered(&self, arguments: &[&str]) -> Result<String> {
+        let chart = self.chart();
+        self.helm(
+            &[
+                &["template", "afterglow", &chart, "--namespace", SYSTEM],
+                arguments,
+            ]
+            .concat(),
+        )
+    }
+
     /// Installs the chart as a user does; on an installed one it changes nothing.
     pub fn install(&self) -> Result<()> {
         install(&self.tools, &self.provider.kubeconfig())

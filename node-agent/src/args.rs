@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use afterglow_crds::quantity::bytes;
 use afterglow_telemetry::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -141,8 +142,9 @@ impl Search {
 }
 
 fn quantity(text: &str) -> Result<Quantity, String> {
-    crate::bytes::parse(text)
-        .map(|_| Quantity(text.to_owned()))
+    let size = Quantity(text.to_owned());
+    bytes(&size)
+        .map(|_| size)
         .ok_or_else(|| format!("`{text}` is no size; sizes look like 50Gi, 500M or 1073741824"))
 }
 

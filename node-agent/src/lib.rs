@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
-pub mod bytes;
 pub mod discover;
 pub mod fetch;
 pub mod health;

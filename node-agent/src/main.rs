@@ -11,7 +11,9 @@ use afterglow_agent::discover::{self, Discovery};
 use afterglow_agent::fetch::{Fetcher, ObjectStore};
 use afterglow_agent::lend::{self, Ledger, Sockets};
 use afterglow_agent::metrics::{Hosted, Metrics, Owner};
-use afterglow_agent::{bytes, fetch, health, host, kube, lease, offer, replicas, report};
+use afterglow_agent::{fetch, health, host, lease, offer, replicas, report};
+use afterglow_crds::client;
+use afterglow_crds::quantity::bytes;
 use afterglow_telemetry::{Format, Lines};
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -79,7 +81,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         node: run.node.clone(),
         cluster: run.cluster.clone(),
     })?;
-    let client = kube::client().await.context("connecting to the API server")?;
+    let client = client::connect().await.context("connecting to the API server")?;
     // host: nothing is wanted of it yet
     let (usable_out, usable) = watch::channel(Vec::new());
     let (desired_out, desired) = watch::channel(Vec::new());
@@ -194,7 +196,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
 
 /// Where models may come from.
 fn sources(run: &Run) -> fetch::Options {
-    let size = bytes::parse(&run.cache_size.0).unwrap_or(0);
+    let size = bytes(&run.cache_size).unwrap_or(0);
     fetch::Options {
         model_path: run
             .model_path

@@ -55,9 +55,7 @@ impl Error {
         // Capped: a confused proxy must not silence the operator for an hour.
         (seconds > 0).then(|| Duration::from_secs(u64::from(seconds.min(300))))
     }
-}
 
-impl Error {
     /// Whether the API server is in trouble, overloaded or out of reach: the next call would fare no better.
     pub(crate) fn is_the_servers(&self) -> bool {
         self.retry_after().is_some() || self.code().is_none_or(|code| code == 429 || code >= 500)

@@ -8,7 +8,6 @@
 pub mod args;
 mod call;
 mod cluster;
-mod connect;
 mod deployment;
 mod expectations;
 mod first_cluster;
@@ -20,7 +19,6 @@ mod metrics;
 mod metrics_table;
 mod operator;
 mod pace;
-mod quantity;
 mod queue;
 mod serve;
 mod sight;
@@ -31,5 +29,4 @@ mod sweep;
 mod watch;
 
 pub use args::Options;
-pub use connect::connect;
 pub use operator::{Error, run};

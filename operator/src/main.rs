@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: afterglow_operator::Options) -> anyhow::Result<()> {
-    let client = afterglow_operator::connect().await?;
+    let client = afterglow_crds::client::connect().await?;
     let shutdown = CancellationToken::new();
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::spawn({

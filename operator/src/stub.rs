@@ -127,7 +127,8 @@ where
     writer.as_reader()
 }
 
-fn options() -> Options {
+/// What the operator is told by the shortest command line.
+pub(crate) fn options() -> Options {
     use clap::Parser as _;
     let args = crate::args::Args::parse_from([
         "afterglow-operator",

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use afterglow_agent::bytes::quantity;
 use afterglow_crds::gpu_node::{Device, DeviceType, SelfTest, TestResult};
 use afterglow_crds::inference_cluster::CpuFallback;
+use afterglow_crds::quantity::quantity;
 use anyhow::Result;
 
 use crate::hint;

@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_agent::args::{CpuFallback as Search, Search as Where};
-use afterglow_agent::bytes::parse;
 use afterglow_agent::discover::{self, Inventory};
 use afterglow_agent::metrics::{Hosted, Metrics, Owner};
 use afterglow_agent::{fetch, host, report};
 use afterglow_crds::gpu_node::{Device, GpuNodeSpec, GpuNodeStatus};
 use afterglow_crds::inference_cluster::{CpuFallback, InferenceClusterSpec};
+use afterglow_crds::quantity::bytes;
 use afterglow_crds::{GpuNode, ModelReplica};
 use afterglow_scheduler::{Config, Fleet, Limits, Listeners, MetricsOfOthers, Options, fleet};
 use afterglow_telemetry::{Format, Lines};
@@ -352,7 +352,7 @@ fn changed<T: Clone + PartialEq>(old: &mut T, new: &T) -> bool {
 fn fetching(cache: &Cache, cluster: Option<&InferenceClusterSpec>) -> fetch::Options {
     let agent = cluster.map(|cluster| &cluster.agent);
     let size = agent
-        .and_then(|agent| parse(&agent.cache.size.0))
+        .and_then(|agent| bytes(&agent.cache.size))
         .unwrap_or(CACHE_BYTES);
     let mut options = fetch::Options::new(cache.path.clone(), size);
     // The folder's owner may read these files anyway: the engines run as the same user.

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afterglow_agent::bytes::{parse, quantity};
 use afterglow_agent::host::{Statuses, key as replica_key};
 use afterglow_crds::condition::{self, READY, State};
 use afterglow_crds::gpu_node::{Device, DeviceType};
 use afterglow_crds::inference_cluster::CpuFallback;
 use afterglow_crds::model_replica::ModelReplicaSpec;
+use afterglow_crds::quantity::{bytes, quantity};
 use afterglow_crds::{ModelDeployment, ModelReplica, labels};
 use afterglow_policy::place::{self, Fleet, Kind, Node, Resident, Wish};
 use afterglow_policy::rollout;
@@ -215,7 +215,7 @@ impl Plan {
                     DeviceType::Cpu => Kind::Cpu,
                 },
                 family: format!("{:?}", device.family),
-                memory: parse(&device.memory.0).unwrap_or(0),
+                memory: bytes(&device.memory).unwrap_or(0),
                 offered,
                 gflops: device
                     .self_test
@@ -263,14 +263,8 @@ impl Plan {
             same.iter()
                 .filter_map(|replica| Some((replica, replica.status.as_ref()?.profile.as_ref()?)))
         };
-        let measured = profiles()
-            .filter_map(|(_, profile)| parse(&profile.memory.0))
-            .max();
-        let asked = spec
-            .requirements
-            .memory
-            .as_ref()
-            .and_then(|memory| parse(&memory.0));
+        let measured = profiles().filter_map(|(_, profile)| bytes(&profile.memory)).max();
+        let asked = spec.requirements.memory.as_ref().and_then(bytes);
         let place = |replica: &ModelReplica| (NODE.to_owned(), replica.spec.device.clone());
         Wish {
             deployment: format!("{}/{}", key(&wanted.deployment).0, key(&wanted.deployment).1),
@@ -438,8 +432,8 @@ fn label(replica: &ModelReplica, name: &str) -> String {
 /// What was promised, or measured where that is more.
 fn occupied(replica: &ModelReplica) -> u64 {
     let measured = replica.status.as_ref().and_then(|status| status.profile.as_ref());
-    let measured = measured.and_then(|profile| parse(&profile.memory.0));
-    parse(&replica.spec.memory.0).max(measured).unwrap_or(0)
+    let measured = measured.and_then(|profile| bytes(&profile.memory));
+    bytes(&replica.spec.memory).max(measured).unwrap_or(0)
 }
 
 fn short_hash(text: &str, digits: usize) -> String {

@@ -25,15 +25,7 @@ pub(super) async fn every_object_is_admitted_at_its_security_level(world: &mut W
     world.apply(&[namespace])?;
     // What the chart renders, as the API server itself reads it, unknown fields included.
     let values = world.tools.root.join("e2e/values.yaml");
-    let rendered = world.helm(&[
-        "template",
-        "afterglow",
-        &world.chart(),
-        "--namespace",
-        SYSTEM,
-        "--values",
-        &values.to_string_lossy(),
-    ])?;
+    let rendered = world.rendered(&["--values", &values.to_string_lossy()])?;
     world
         .kubectl_feed(
             &[

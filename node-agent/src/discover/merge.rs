@@ -1,12 +1,12 @@
 //! One list out of two: what the kernel sees and what OpenCL sees, as the devices that `GpuNode` shows.
 
 use afterglow_crds::gpu_node::{Device, DeviceType, SelfTest, TestResult};
+use afterglow_crds::quantity::quantity;
 
 use super::opencl::{Examination, Measured, Seen, Verdict};
 use super::pci;
 use super::sysfs::{Access, Card};
 use crate::args::CpuFallback;
-use crate::bytes;
 
 /// A device, and its card's folder in `/sys` where it has one.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,7 +107,7 @@ fn described(seen: &Seen, name: String, type_: DeviceType) -> Device {
         product_name: product(&seen.name),
         selector: Some(seen.device.clone()),
         compute_units: i32::try_from(seen.compute_units).unwrap_or(i32::MAX),
-        memory: bytes::quantity(seen.global_memory),
+        memory: quantity(seen.global_memory),
         driver: format!("{} {}", seen.platform, upstream(&seen.driver_version)),
         opencl_version: seen
             .opencl_version
@@ -198,7 +198,7 @@ fn unseen(card: &Card, examination: &Examination) -> Device {
         family: pci::family(card.device),
         product_name: pci::product(card.device, card.revision),
         pci_address: Some(card.address.clone()),
-        memory: bytes::quantity(card.memory.unwrap_or(0)),
+        memory: quantity(card.memory.unwrap_or(0)),
         driver: card.driver.clone().unwrap_or_default(),
         not_offered_because: remedy(card, examination),
         ..Device::default()

@@ -358,6 +358,16 @@ mod tests {
         })
     }
 
+    /// Two cards that have been looked at.
+    async fn two_cards(root: &Path) -> Discovery {
+        fake::rx_580(root, 0, "0000:01:00.0");
+        fake::rx_580(root, 1, "0000:03:00.0");
+        engine(root, &[1, 3]);
+        let mut discovery = discovery(root);
+        discovery.look(false).await;
+        discovery
+    }
+
     #[tokio::test]
     async fn a_look_tests_only_when_something_has_changed_or_somebody_asks() {
         let root = tempfile::tempdir().unwrap();
@@ -405,11 +415,7 @@ mod tests {
     #[tokio::test]
     async fn a_card_that_vanishes_is_still_shown_and_said_to_be_gone() {
         let root = tempfile::tempdir().unwrap();
-        fake::rx_580(root.path(), 0, "0000:01:00.0");
-        fake::rx_580(root.path(), 1, "0000:03:00.0");
-        engine(root.path(), &[1, 3]);
-        let mut discovery = discovery(root.path());
-        discovery.look(false).await;
+        let mut discovery = two_cards(root.path()).await;
         fs::remove_dir_all(root.path().join("sys/class/drm/card1")).unwrap();
         engine(root.path(), &[1]);
         let after = discovery.look(false).await;
@@ -452,11 +458,7 @@ mod tests {
     #[tokio::test]
     async fn a_card_whose_loss_breaks_the_listing_takes_no_other_with_it() {
         let root = tempfile::tempdir().unwrap();
-        fake::rx_580(root.path(), 0, "0000:01:00.0");
-        fake::rx_580(root.path(), 1, "0000:03:00.0");
-        engine(root.path(), &[1, 3]);
-        let mut discovery = discovery(root.path());
-        discovery.look(false).await;
+        let mut discovery = two_cards(root.path()).await;
         fs::remove_dir_all(root.path().join("sys/class/drm/card1")).unwrap();
         fs::write(root.path().join("engine"), "#!/bin/sh\nkill -SEGV $$\n").unwrap();
         let after = discovery.look(false).await;

@@ -337,7 +337,7 @@ impl Supervisor {
     async fn seat(&self) -> Option<Seat> {
         let seat = self.engines.seat(&self.device);
         let waits = async {
-            let mut turn = std::pin::pin!(seat.lock_owned());
+            let mut turn = pin!(seat.lock_owned());
             if let Ok(turn) = tokio::time::timeout(FAREWELL + DEATH, &mut turn).await {
                 return turn;
             }

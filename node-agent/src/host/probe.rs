@@ -4,6 +4,7 @@ use std::path::Path;
 
 use afterglow_crds::gpu_node::{Device, DeviceType};
 use afterglow_crds::model_replica::{Latency, Profile};
+use afterglow_crds::quantity::quantity;
 use serde::Deserialize;
 
 use super::Options;
@@ -98,7 +99,7 @@ fn judge(answer: Answer, device: DeviceType) -> Result<Profile, Failure> {
         DeviceType::Cpu => answer.host_bytes,
     };
     Ok(Profile {
-        memory: crate::bytes::quantity(memory),
+        memory: quantity(memory),
         load_milliseconds: (answer.load_seconds * 1e3).round() as i64,
         device_nodes: answer.placement.device_nodes,
         cpu_nodes: answer.placement.cpu_nodes,

@@ -189,6 +189,14 @@ mod tests {
         (ready.status.clone(), ready.reason.clone())
     }
 
+    /// Fetched, tried and loaded.
+    fn serving() -> State {
+        State::default()
+            .step(Event::Done)
+            .step(Event::Done)
+            .step(Event::Done)
+    }
+
     #[test]
     fn a_condition_says_what_is_done_or_what_went_wrong() {
         let fine = device(true, TestResult::Passed);
@@ -212,10 +220,7 @@ mod tests {
 
     #[test]
     fn a_wrong_device_stops_what_serves_and_a_lent_one_only_what_would_come() {
-        let ready = State::default()
-            .step(Event::Done)
-            .step(Event::Done)
-            .step(Event::Done);
+        let ready = serving();
         let lent = device(false, TestResult::Passed);
         assert_eq!(reason(&ready, Some(&lent)).1, "Ready");
         assert_eq!(reason(&State::default(), Some(&lent)).1, "DeviceUnhealthy");
@@ -226,10 +231,7 @@ mod tests {
 
     #[test]
     fn a_card_that_is_too_hot_or_does_not_answer_stops_what_serves_until_it_is_well() {
-        let ready = State::default()
-            .step(Event::Done)
-            .step(Event::Done)
-            .step(Event::Done);
+        let ready = serving();
         for because in [
             "it is too hot (95 °C or more)",
             "its sensors do not answer",

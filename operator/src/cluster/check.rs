@@ -26,7 +26,7 @@ pub(crate) fn check(facts: &Facts) -> Vec<Problem> {
             message: format!("spec.namespaceSelector cannot be used, so no namespace is served: {error}."),
         });
     }
-    if crate::quantity::bytes(&spec.agent.cache.size).is_none() {
+    if afterglow_crds::quantity::bytes(&spec.agent.cache.size).is_none() {
         problems.push(Problem {
             reason: "CacheSizeInvalid",
             message: format!(

@@ -43,17 +43,7 @@ pub(super) fn cluster(yaml: &str) -> InferenceCluster {
 }
 
 pub(super) fn options() -> Options {
-    use clap::Parser as _;
-    let args = crate::args::Args::parse_from([
-        "afterglow-operator",
-        "run",
-        "--namespace=afterglow-system",
-        "--agent-image=agent:dev",
-        "--scheduler-image=scheduler:dev",
-        "--identity=me",
-    ]);
-    let crate::args::Command::Run(run) = args.command;
-    let options = Options::from(run);
+    let options = crate::stub::options();
     assert_eq!(options.image_pull_policy, PullPolicy::IfNotPresent);
     options
 }

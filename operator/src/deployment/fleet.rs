@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 
 use super::failure::{self, State};
 use super::gather::Facts;
-use crate::quantity::bytes;
+use afterglow_crds::quantity::bytes;
 
 /// What a model is taken to need when nobody has said or measured it.
 ///

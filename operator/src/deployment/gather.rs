@@ -78,7 +78,7 @@ pub struct Machine {
 /// What the stores hold, as far as a deployment's turn looks at it.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// The deployment's cluster, if there is one of that name.
+    /// The deployment's cluster, if there is one of that name that is not being deleted.
     pub cluster: Option<InferenceCluster>,
     /// Labels of the deployment's namespace.
     pub namespace_labels: BTreeMap<String, String>,
@@ -233,7 +233,7 @@ pub fn facts(
 
     Facts {
         deployment: deployment.clone(),
-        cluster: cluster.filter(|cluster| cluster.metadata.deletion_timestamp.is_none()),
+        cluster,
         namespace_labels,
         rivals,
         own,

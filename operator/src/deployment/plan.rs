@@ -15,7 +15,7 @@ use super::failure::{self, State};
 use super::fleet;
 use super::gather::Facts;
 use super::revision::{self, Revision};
-use crate::quantity::quantity;
+use afterglow_crds::quantity::quantity;
 
 /// Not done yet.
 #[derive(Debug, Clone, Copy)]

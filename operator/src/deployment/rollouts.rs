@@ -10,7 +10,7 @@ use super::failure::{self, State};
 use super::fixtures::{GI, done, facts, gpu_node, object, ready, saying, turn, with};
 use super::gather::Facts;
 use super::report::status;
-use crate::quantity::bytes;
+use afterglow_crds::quantity::bytes;
 
 /// The API server and the agents of one deployment.
 struct World {

@@ -88,7 +88,9 @@ async fn run(args: Run) -> Result<()> {
         Some(path) => watch_file(path).await?,
         None => watch::channel(Config::default()).1,
     };
-    let client = connect().await?;
+    let client = afterglow_crds::client::connect()
+        .await
+        .context("making a client for the Kubernetes API: neither in a pod nor a kubeconfig")?;
     let (fleet_out, fleet) = watch::channel(Arc::new(Fleet::default()));
     let (ready_out, ready) = watch::channel(false);
     tokio::spawn(fleet::watch(client, args.cluster.clone(), args.keep, fleet_out));
@@ -115,20 +117,6 @@ async fn run(args: Run) -> Result<()> {
         metrics_of_others: None,
     };
     serve(options, fleet, shutdown).await
-}
-
-async fn connect() -> Result<kube::Client> {
-    let mut config = kube::Config::infer()
-        .await
-        .context("finding the Kubernetes API: neither in a pod nor a kubeconfig")?;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    // Longer than the 25 s after which the server ends a watch: an API server whose machine is gone tells nobody.
-    config.read_timeout = Some(Duration::from_secs(35));
-    config.reset_reader_on_write = true;
-    config.write_timeout = Some(Duration::from_secs(35));
-    // A watch that fails is begun again by its watcher, with pauses; hidden tries would only make it late.
-    config.default_retry = false;
-    kube::Client::try_from(config).context("making a client for the Kubernetes API")
 }
 
 async fn bind(option: &str, address: SocketAddr) -> Result<TcpListener> {

@@ -111,15 +111,7 @@ struct Rule {
 
 /// What the chart's roles give. The operator's own rights are those that it does not hold for others.
 fn granted(world: &World) -> Result<BTreeSet<Right>> {
-    let rendered = world.helm(&[
-        "template",
-        "afterglow",
-        &world.chart(),
-        "--namespace",
-        SYSTEM,
-        "--show-only",
-        "templates/rbac.yaml",
-    ])?;
+    let rendered = world.rendered(&["--show-only", "templates/rbac.yaml"])?;
     let mut granted = BTreeSet::new();
     for document in rendered.split("\n---\n").filter(|text| text.contains("\nrules:")) {
         let role: Role = serde_saphyr::from_str(document).context("read a role of the chart")?;

@@ -77,6 +77,20 @@ fn floor(before: &[Replica], wanted: Wanted) -> usize {
     serving(before).min(wanted.replicas.saturating_sub(wanted.max_unavailable) as usize)
 }
 
+/// So many replicas that serve the first revision.
+fn serving_first(count: usize) -> Vec<Replica> {
+    (0..count)
+        .map(|index| Replica {
+            name: format!("start-{index}"),
+            revision: 1,
+            ready: true,
+            failed: false,
+            lost: false,
+            leaving: false,
+        })
+        .collect()
+}
+
 proptest! {
     #[test]
     fn a_step_never_lets_go_of_what_must_serve(before in replicas(), wanted in wanted()) {
@@ -153,16 +167,7 @@ proptest! {
         fails in any::<bool>(),
         hiccups in prop::collection::vec(any::<u8>(), 24),
     ) {
-        let mut state: Vec<Replica> = (0..old)
-            .map(|index| Replica {
-                name: format!("start-{index}"),
-                revision: 1,
-                ready: true,
-                failed: false,
-                lost: false,
-                leaving: false,
-            })
-            .collect();
+        let mut state = serving_first(old);
         let least = old.min(wanted.replicas.saturating_sub(wanted.max_unavailable) as usize);
         for (round, bits) in hiccups.into_iter().enumerate() {
             let now = step(&state, wanted);
@@ -186,16 +191,7 @@ proptest! {
         old in 0..6_usize,
         wanted in wanted(),
     ) {
-        let mut state: Vec<Replica> = (0..old)
-            .map(|index| Replica {
-                name: format!("start-{index}"),
-                revision: 1,
-                ready: true,
-                failed: false,
-                lost: false,
-                leaving: false,
-            })
-            .collect();
+        let mut state = serving_first(old);
         let mut made = 0;
         for round in 0..64 {
             let before = floor(&state, wanted);

@@ -78,7 +78,8 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
     shaped(Shape::of(uri.path()), &Refusal::new(Kind::Method, message))
 }
 
-/// Counts answers, and asks for the connection's end when the server's is near; a panic costs the request that met it, never the server.
+/// Counts answers, and asks for the connection's end when the server's is near. A panic costs the request that met it, never the
+/// server.
 async fn watch(State(scheduler): State<Arc<Scheduler>>, request: Request, next: Next) -> Response {
     let arrival = Instant::now();
     let shape = Shape::of(request.uri().path());

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// `512Mi` → 536870912; fractions of a byte are rounded up. `None` for what is no size.
-pub(crate) fn bytes(quantity: &Quantity) -> Option<u64> {
+pub fn bytes(quantity: &Quantity) -> Option<u64> {
     let text = quantity.0.trim();
     let end = text
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
@@ -39,7 +39,7 @@ pub(crate) fn bytes(quantity: &Quantity) -> Option<u64> {
 }
 
 /// The shortest exact way to write a number of bytes.
-pub(crate) fn quantity(bytes: u64) -> Quantity {
+pub fn quantity(bytes: u64) -> Quantity {
     for (shift, suffix) in [(30, "Gi"), (20, "Mi"), (10, "Ki")] {
         if bytes > 0 && bytes.trailing_zeros() >= shift {
             return Quantity(format!("{}{suffix}", bytes >> shift));

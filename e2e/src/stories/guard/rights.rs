@@ -77,7 +77,12 @@ pub(in crate::stories) async fn every_verb_that_is_granted_is_used(world: &mut W
             idle.join("; ")
         );
     }
-    anstream::println!("    {} rights, each of them used", granted.len());
+    anstream::println!(
+        "    {} rights: {} used by the stories, {} proven where it says",
+        granted.len(),
+        granted.len() - elsewhere.len(),
+        elsewhere.len()
+    );
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! One operator works at a time: a Lease that the leader renews and the others watch.
 //!
 //! A lease does not fence: a leader that was stopped and goes on may write once more. So every write is harmless when done
-//! twice: names are deterministic, applies are server-side, deletions carry the uid that was seen.
+//! twice: names are deterministic, applies are server-side, deletions carry the uid that was seen, and of two replicas that were
+//! promised the same memory the later one is placed again (`policy::place::crowded_out`).
 
 use std::time::Duration;
 

@@ -103,6 +103,8 @@ fn why_removed(facts: &Facts, newest: i64, replica: &ModelReplica) -> &'static s
         "the device is lent to other pods"
     } else if fleet::is_lost(facts, replica) {
         "its node is silent or gone"
+    } else if fleet::is_crowded_out(facts, replica) {
+        "more was promised of its device than there is"
     } else if replica.spec.revision != newest {
         "a newer revision replaces it"
     } else if failure::state(replica) == State::DeviceFailed {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use afterglow_crds::gpu_node::{self, DeviceType, TestResult};
 use afterglow_crds::inference_cluster::CpuFallback;
 use afterglow_crds::{GpuNode, ModelReplica, labels};
-use afterglow_policy::place::{Closed, Device, Fleet, Kind, Node, Resident, Wish};
+use afterglow_policy::place::{Closed, Device, Fleet, Kind, Node, Resident, Wish, crowded_out};
 use kube::ResourceExt as _;
 
 use super::failure::{self, State};
@@ -143,6 +143,41 @@ pub(crate) fn is_lost(facts: &Facts, replica: &ModelReplica) -> bool {
         facts.gpu_nodes.iter().any(|known| known.name_any() == *node) || facts.unreadable.nodes.contains(node)
     };
     facts.judgement.dead.contains(node) || !is_known()
+}
+
+/// Whether a replica's device was promised to more than fit on it, and others came first.
+///
+/// What a model was found to need later does not count: it serves, or fails for itself.
+pub(crate) fn is_crowded_out(facts: &Facts, replica: &ModelReplica) -> bool {
+    let Some(memory) = facts
+        .gpu_nodes
+        .iter()
+        .find(|node| node.name_any() == replica.spec.node_name)
+        .and_then(|node| node.status.as_ref())
+        .and_then(|status| {
+            status
+                .devices
+                .iter()
+                .find(|device| device.name == replica.spec.device)
+        })
+        .and_then(|device| bytes(&device.memory))
+    else {
+        return false;
+    };
+    let mut there: Vec<&ModelReplica> = facts
+        .all
+        .iter()
+        .filter(|other| {
+            other.spec.node_name == replica.spec.node_name && other.spec.device == replica.spec.device
+        })
+        .collect();
+    let place = |replica: &ModelReplica| (replica.namespace(), replica.name_any());
+    // Every operator, and the same one later, must come to the same end.
+    there.sort_by_key(|replica| (replica.metadata.creation_timestamp.clone(), place(replica)));
+    let promises = there
+        .iter()
+        .map(|replica| (place(replica), bytes(&replica.spec.memory).unwrap_or(0)));
+    crowded_out(memory, promises).contains(&place(replica))
 }
 
 fn to_node(node: &GpuNode, facts: &Facts) -> Node {

@@ -192,7 +192,9 @@ fn standing(facts: &Facts, replica: &ModelReplica, newest: i64) -> rollout::Repl
             State::DeviceFailed => !(is_old && failure::may_pass(replica)),
             State::Ready | State::Working => false,
         },
-        lost: fleet::is_lost(facts, replica) || fleet::is_lent(facts, replica),
+        lost: fleet::is_lost(facts, replica)
+            || fleet::is_lent(facts, replica)
+            || fleet::is_crowded_out(facts, replica),
         leaving: replica.metadata.deletion_timestamp.is_some(),
     }
 }

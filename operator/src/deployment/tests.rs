@@ -5,7 +5,7 @@ mod moving;
 use std::sync::Arc;
 
 use afterglow_crds::condition::{self, DEGRADED, PROGRESSING, READY};
-use afterglow_crds::{ModelDeployment, labels};
+use afterglow_crds::{ModelDeployment, ModelReplica, labels};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -504,4 +504,42 @@ fn a_second_report_of_the_same_facts_is_the_same() {
             (wanted, "ProgressDeadlineExceeded")
         );
     }
+}
+
+#[test]
+fn of_two_that_were_promised_the_same_memory_the_later_is_placed_again_and_then_goes() {
+    let promised = |name: &str, node: &str, created: &str| {
+        let mut replica = ready(replica(name, 1, node, "gpu-0"));
+        replica.spec.memory.0 = "5Gi".to_owned();
+        replica.metadata.creation_timestamp = Some(object(json!(created)));
+        replica
+    };
+    let mut other = promised("other-1-x", "a", "2026-01-01T00:00:00Z");
+    other.metadata.owner_references = None;
+    let own = promised("bert-1-x", "a", "2026-01-01T00:00:01Z");
+    let nodes = vec![gpu_node("a", &[8 * GI]), gpu_node("b", &[8 * GI])];
+    let wishing = |own: &[&ModelReplica], others: &[&ModelReplica]| {
+        let mut facts = facts(json!({ "requirements": { "memory": "5Gi" } }), nodes.clone());
+        facts = with(facts, own.iter().copied().cloned().collect());
+        facts.all.extend(others.iter().copied().cloned());
+        turn(&facts)
+    };
+
+    let plan = wishing(&[&own], &[&other]);
+    assert_eq!(
+        (places(&plan), plan.delete.len()),
+        (vec!["b/gpu-0".to_owned()], 0)
+    );
+    let again = promised("bert-1-y", "b", "2026-01-01T00:00:02Z");
+    let plan = wishing(&[&own, &again], &[&other]);
+    assert_eq!(plan.create.len(), 0);
+    assert_eq!(plan.delete[0].name_any(), "bert-1-x");
+
+    other.metadata.creation_timestamp = Some(object(json!("2026-01-01T00:00:02Z")));
+    let plan = wishing(&[&own], &[&other]);
+    assert_eq!(
+        (plan.create.len(), plan.delete.len()),
+        (0, 0),
+        "who came first stays"
+    );
 }

@@ -5,6 +5,7 @@
 //! "better" one to look for later. It never promises memory that is promised already: who places several replicas adds each
 //! to the fleet ([`Fleet::put`]) before asking for the next.
 
+mod crowd;
 mod filter;
 #[cfg(test)]
 mod properties;
@@ -13,6 +14,7 @@ mod score;
 #[cfg(test)]
 mod tables;
 
+pub use crowd::crowded_out;
 pub use rejected::{Reason, Rejected, Rejection};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -59,6 +59,11 @@ impl Ledger {
         self.occupants.on(device)
     }
 
+    /// Waits until the last process of ours has left a device that is not to serve any more.
+    pub async fn left(&self) {
+        self.occupants.left().await;
+    }
+
     /// Whether the kubelet has taken the plugin, so that a device can be handed over at all.
     pub fn registered(&self) -> bool {
         self.registered.load(Ordering::Relaxed)
@@ -68,8 +73,11 @@ impl Ledger {
         self.registered.store(registered, Ordering::Relaxed);
     }
 
-    /// Writes who owns what.
+    /// Writes who owns what, and has those leave who stay without need on a device that is to be given on.
     pub fn record(&self, devices: &[Device], states: &BTreeMap<String, State>) {
+        let given = states.iter().filter(|(_, state)| !state.offered());
+        self.occupants
+            .want_back(given.map(|(device, _)| device.clone()).collect());
         let entries = devices.iter().map(|device| {
             let state = states.get(&device.name).copied().unwrap_or_default();
             (device.name.clone(), (state, device.clone()))
@@ -128,6 +136,17 @@ fn allowed(devices: &[Device], states: &BTreeMap<String, State>, may: fn(State) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_wanted_back_from_our_processes_for_as_long_as_it_does_not_serve() {
+        let occupants = Occupants::default();
+        let ledger = Ledger::new(occupants.clone());
+        for state in State::ALL {
+            ledger.record(&[], &BTreeMap::from([("gpu-a".to_owned(), state)]));
+            let wanted = occupants.wanted_back().borrow().contains("gpu-a");
+            assert_eq!(wanted, state != State::Serving, "{state:?}");
+        }
+    }
 
     #[test]
     fn a_device_that_drains_takes_nothing_new_and_keeps_what_it_has() {

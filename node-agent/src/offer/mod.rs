@@ -76,6 +76,7 @@ pub async fn run(client: Client, identity: Identity, wires: Wires, shutdown: Can
     let watching = watch_gpu_node(client.clone(), identity.node.clone(), Arc::clone(&touched));
     let mut watching = pin!(watching);
     let mut inventory = wires.inventory.clone();
+    let ledger = Arc::clone(&wires.ledger);
     let mut offer = Offer {
         publisher: Publisher::new(client, &identity.node, &identity.cluster),
         identity,
@@ -110,6 +111,8 @@ pub async fn run(client: Client, identity: Identity, wires: Wires, shutdown: Can
             () = shutdown.cancelled() => return,
             () = &mut watching => {}
             () = touched.notified() => {}
+            // Its next owner waits for this round.
+            () = ledger.left() => {}
             changed = inventory.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait) => {}
         }

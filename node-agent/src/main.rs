@@ -110,6 +110,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     };
     let ledger = Arc::new(Ledger::new(host.occupants.clone()));
     let test_again = Arc::new(Notify::new());
+    let (held_out, held) = watch::channel(None);
     let (inventory_out, inventory) = watch::channel(None);
     let (node_uid_out, node_uid) = watch::channel(None);
     let identity = offer::Identity {
@@ -123,6 +124,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         node_uid: node_uid_out,
         ready: announced_out,
         test_again: Arc::clone(&test_again),
+        held: held_out,
         ledger: Arc::clone(&ledger),
     };
     let sign = lease::Sign {
@@ -148,6 +150,8 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         discover::Tests {
             again: test_again,
             busy: Arc::new(move |device| owners.busy(device)),
+            held,
+            occupants: host.occupants.clone(),
         },
         Arc::clone(&metrics),
         stop(),

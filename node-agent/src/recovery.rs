@@ -54,17 +54,25 @@ async fn say(facts: Facts, ready: &watch::Sender<Readiness>, patience: Duration)
     let (listed, ()) = tokio::join!(listed, until_announced(&mut announced, ready));
     let Ok(served) = listed else { return };
     let back = until_back(&served, &mut desired, statuses, ready);
-    if tokio::time::timeout(PATIENCE, back).await.is_err() {
+    if tokio::time::timeout(patience, back).await.is_err() {
         tracing::warn!(
-            "models that were served here do not answer again in {PATIENCE:?}; ready without them"
+            "models that were served here do not answer again in {patience:?}; ready without them"
         );
     }
     loop {
-        ready.send_replace(announced.borrow_and_update().clone());
+        tell(ready, announced.borrow_and_update().clone());
         if announced.changed().await.is_err() {
             return;
         }
     }
+}
+
+fn tell(ready: &watch::Sender<Readiness>, now: Readiness) {
+    ready.send_if_modified(|said| {
+        let news = *said != now;
+        *said = now;
+        news
+    });
 }
 
 async fn until_announced(announced: &mut watch::Receiver<Readiness>, ready: &watch::Sender<Readiness>) {
@@ -73,7 +81,7 @@ async fn until_announced(announced: &mut watch::Receiver<Readiness>, ready: &wat
         if now.is_ok() {
             return;
         }
-        ready.send_replace(now);
+        tell(ready, now);
         if announced.changed().await.is_err() {
             return;
         }
@@ -99,10 +107,11 @@ async fn until_back(
             .iter()
             .map(|(namespace, name)| format!("{namespace}/{name}"))
             .collect();
-        ready.send_replace(Err(format!(
+        let why = format!(
             "models that were served here before are being loaded again: {}",
             names.join(", ")
-        )));
+        );
+        tell(ready, Err(why));
         let changed = tokio::select! {
             changed = desired.changed() => changed,
             changed = statuses.changed() => changed,
@@ -297,11 +306,11 @@ mod tests {
     #[tokio::test]
     async fn an_agent_is_ready_when_its_devices_are_known_and_its_models_are_back_and_stays_so() {
         let (announced, desired, statuses, mut ready) = start(EVER);
-        announced.send_replace(Err("tested".to_owned()));
+        announced.send(Err("tested".to_owned())).unwrap();
         let said = ready.wait_for(|ready| *ready == Err("tested".to_owned())).await;
         drop(said.unwrap());
         desired.send_replace(vec![replica("m", Some(status("Ready", "old")))]);
-        announced.send_replace(Ok(()));
+        announced.send(Ok(())).unwrap();
         let waits = |ready: &Readiness| matches!(ready, Err(why) if why.contains("team/m"));
         drop(ready.wait_for(waits).await.unwrap());
         statuses.send_replace(reported("m", status("Ready", "new")));
@@ -309,9 +318,9 @@ mod tests {
         drop(ready.wait_for(Result::is_ok).await.unwrap());
         // It dies later: no reason to take the agent for one that is only starting.
         statuses.send_replace(reported("m", status("EngineFailed", "")));
-        announced.send_replace(Err("the node is another's".to_owned()));
+        announced.send(Err("the node is another's".to_owned())).unwrap();
         drop(ready.wait_for(Result::is_err).await.unwrap());
-        announced.send_replace(Ok(()));
+        announced.send(Ok(())).unwrap();
         drop(ready.wait_for(Result::is_ok).await.unwrap());
     }
 
@@ -319,7 +328,7 @@ mod tests {
     async fn a_model_that_never_comes_back_does_not_keep_its_agent_for_ever() {
         let (announced, desired, _statuses, mut ready) = start(Duration::from_millis(20));
         desired.send_replace(vec![replica("m", Some(status("Ready", "old")))]);
-        announced.send_replace(Ok(()));
+        announced.send(Ok(())).unwrap();
         drop(ready.wait_for(Result::is_ok).await.unwrap());
     }
 
@@ -327,7 +336,7 @@ mod tests {
     async fn an_agent_without_models_is_ready_with_its_devices() {
         let (announced, desired, _statuses, mut ready) = start(EVER);
         desired.send_replace(Vec::new());
-        announced.send_replace(Ok(()));
+        announced.send(Ok(())).unwrap();
         drop(ready.wait_for(Result::is_ok).await.unwrap());
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{PoisonError, RwLock};
 
 use afterglow_crds::gpu_node::Device;
 
-use crate::discover::FORBIDDEN;
+use crate::discover::{FORBIDDEN, UNTESTED};
 use crate::occupants::Occupants;
 pub use claims::held;
 pub use plugin::{Sockets, serve};
@@ -124,7 +124,9 @@ fn allowed(devices: &[Device], states: &BTreeMap<String, State>, may: fn(State) 
         .map(|device| {
             let state = states.get(&device.name).copied().unwrap_or_default();
             let mut device = device.clone();
-            if device.offered && !may(state) {
+            // What a pod has had since before we came could not be tested, and that is no fault of it.
+            let fine = device.offered || device.not_offered_because == UNTESTED;
+            if fine && !may(state) {
                 device.offered = false;
                 state.because().clone_into(&mut device.not_offered_because);
             }
@@ -166,6 +168,28 @@ mod tests {
         assert_eq!(offered(State::Draining), (false, true));
         for state in [State::Lendable, State::Lent, State::Reclaiming] {
             assert_eq!(offered(state), (false, false), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_could_not_be_tested_because_a_pod_has_it_is_lent_and_not_faulty() {
+        let device = Device {
+            name: "gpu-a".into(),
+            not_offered_because: UNTESTED.into(),
+            ..Device::default()
+        };
+        for (state, because) in [
+            (State::Lent, State::Lent.because()),
+            (State::Reclaiming, State::Reclaiming.because()),
+            (State::Serving, UNTESTED),
+        ] {
+            let states = BTreeMap::from([("gpu-a".to_owned(), state)]);
+            let placed = for_placement(std::slice::from_ref(&device), &states).remove(0);
+            assert_eq!(
+                (placed.offered, placed.not_offered_because.as_str()),
+                (false, because)
+            );
+            assert_eq!(sound(&placed), state != State::Serving);
         }
     }
 }

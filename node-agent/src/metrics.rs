@@ -331,6 +331,7 @@ mod tests {
                 device("forbidden", FORBIDDEN, TestResult::Passed),
                 device("wrong", "it failed its self-test", TestResult::Failed),
                 device("unseen", "OpenCL does not see it", TestResult::NotRun),
+                device("lent", UNTESTED, TestResult::NotRun),
             ],
             ..Inventory::default()
         };
@@ -343,6 +344,7 @@ mod tests {
             ("forbidden", 1.0, Some(1.0)),
             ("wrong", 0.0, Some(0.0)),
             ("unseen", 0.0, None),
+            ("lent", 1.0, None),
         ] {
             assert_eq!(of("healthy", name), Some(healthy), "{name}");
             assert_eq!(of("self_test_passed", name), passed, "{name}");

@@ -80,6 +80,7 @@ impl Node {
         let options = host::Options {
             first_port: 0,
             probe_seconds: 0.1,
+            idle_engine: Duration::from_hours(1),
             ..host::Options::new(engine(), cache, IpAddr::from([127, 0, 0, 1]))
         };
         let handle = host::spawn(
@@ -285,15 +286,11 @@ async fn a_model_comes_answers_outlives_its_engine_and_goes() {
         engine_process(node.folder.path()).is_some(),
         "it stays a while for the next model"
     );
-    // A device that is to be lent gives its engine back at once.
-    node.devices.send_modify(|devices| devices[0].offered = false);
-    tokio::time::timeout(EVER, async {
-        while engine_process(node.folder.path()).is_some() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    // A device that is to be lent gives its engine back at once, and says so when the process has really ended.
+    let occupants = node.handle.occupants.clone();
+    occupants.want_back(["cpu-0".to_owned()].into());
+    tokio::time::timeout(EVER, occupants.left()).await.unwrap();
+    assert!(!occupants.on("cpu-0") && engine_process(node.folder.path()).is_none());
     node.stop.cancel();
     node.handle.ended().await;
 }

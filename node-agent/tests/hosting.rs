@@ -54,7 +54,8 @@ fn digest(bytes: &[u8]) -> String {
 
 struct Node {
     folder: tempfile::TempDir,
-    devices: watch::Sender<Vec<Device>>,
+    /// Devices change as long as somebody may say so.
+    _devices: watch::Sender<Vec<Device>>,
     desired: watch::Sender<Vec<ModelReplica>>,
     stop: CancellationToken,
     handle: host::Handle,
@@ -92,7 +93,7 @@ impl Node {
         );
         Self {
             folder,
-            devices,
+            _devices: devices,
             desired,
             stop,
             handle,

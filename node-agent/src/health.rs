@@ -17,7 +17,8 @@ use crate::metrics::Metrics;
 /// Why the agent is not ready; `Ok` if it is.
 pub type Readiness = Result<(), String>;
 
-/// Serves until it is told to stop. Alive is who answers; ready is who has told the cluster of its devices.
+/// Serves until it is told to stop. Alive is who answers; ready is who has told the cluster of its devices and
+/// has its models back ([`crate::recovery`]).
 pub async fn serve(
     address: SocketAddr,
     ready: watch::Receiver<Readiness>,

@@ -5,7 +5,7 @@
 //! | [`discover`] | which devices are here, whether they compute right and are well |
 //! | [`offer`] | tells the cluster: `GpuNode`, node labels, `ResourceSlice`; [`lend`] hands devices to other pods |
 //! | `host` | fetches models ([`fetch`]) and runs one engine per device |
-//! | `report` | says how replicas do: state to the API on change, load as a stream |
+//! | `report` | says how replicas do: state to the API on change, load as a stream; [`recovery`] when they are back after a start |
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -23,5 +23,6 @@ mod metrics_table;
 pub mod occupants;
 pub mod offer;
 mod process;
+pub mod recovery;
 pub mod replicas;
 pub mod report;

@@ -11,7 +11,7 @@ use afterglow_agent::discover::{self, Discovery};
 use afterglow_agent::fetch::{Fetcher, ObjectStore};
 use afterglow_agent::lend::{self, Ledger, Sockets};
 use afterglow_agent::metrics::{Hosted, Metrics, Owner};
-use afterglow_agent::{fetch, health, host, lease, offer, replicas, report};
+use afterglow_agent::{fetch, health, host, lease, offer, recovery, replicas, report};
 use afterglow_crds::client;
 use afterglow_crds::quantity::bytes;
 use afterglow_telemetry::{Format, Lines};
@@ -85,6 +85,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
     // host: nothing is wanted of it yet
     let (usable_out, usable) = watch::channel(Vec::new());
     let (desired_out, desired) = watch::channel(Vec::new());
+    let listed = desired.clone();
     let fetcher = Fetcher::open(sources(&run)).map_err(|error| anyhow::anyhow!("{error}"))?;
     let hosting = host::Options::new(run.search.engine(), run.cache.clone(), run.pod_ip);
     let host = host::spawn(
@@ -100,11 +101,18 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         desired,
         fetcher,
     });
+    let (announced_out, announced) = watch::channel(Err("starting".to_owned()));
+    let (ready_out, ready) = watch::channel(Err("starting".to_owned()));
+    let returning = recovery::Facts {
+        announced,
+        desired: listed,
+        statuses: host.statuses.clone(),
+    };
     let ledger = Arc::new(Ledger::new(host.occupants.clone()));
     let test_again = Arc::new(Notify::new());
+    let (held_out, held) = watch::channel(None);
     let (inventory_out, inventory) = watch::channel(None);
     let (node_uid_out, node_uid) = watch::channel(None);
-    let (ready_out, ready) = watch::channel(Err("starting".to_owned()));
     let identity = offer::Identity {
         node: run.node.clone(),
         cluster: run.cluster.clone(),
@@ -114,8 +122,9 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         inventory,
         usable: usable_out,
         node_uid: node_uid_out,
-        ready: ready_out,
+        ready: announced_out,
         test_again: Arc::clone(&test_again),
+        held: held_out,
         ledger: Arc::clone(&ledger),
     };
     let sign = lease::Sign {
@@ -141,6 +150,8 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         discover::Tests {
             again: test_again,
             busy: Arc::new(move |device| owners.busy(device)),
+            held,
+            occupants: host.occupants.clone(),
         },
         Arc::clone(&metrics),
         stop(),
@@ -168,6 +179,7 @@ async fn serve(run: Run) -> anyhow::Result<()> {
         .with_context(|| format!("listening on {} for schedulers (--load)", run.load))?;
     let reporting = report::serve(listener, run.node.clone(), host.load.clone(), stop());
     parts.spawn(async move { reporting.await.context("serving the load stream") });
+    parts.spawn(ends(recovery::follow(returning, ready_out, stop())));
     parts.spawn(health::serve(run.metrics, ready, metrics, stop()));
 
     let mut told = signal(SignalKind::terminate())?;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use engines::Engines;
 pub use engines::Owner;
 
-use crate::discover::{FORBIDDEN, Inventory, Readings};
+use crate::discover::{FORBIDDEN, Inventory, Readings, UNTESTED};
 use crate::fetch::Fetcher;
 use crate::host::{self, Statuses, Vitals};
 
@@ -127,8 +127,8 @@ impl Metrics {
         let name = device.name.as_str();
         let labels = [name, type_, &family, &device.product_name, &device.driver];
         self.info.with_label_values(&labels).set(1);
-        // A processor that may not stand in for a card is as it should be.
-        let healthy = device.offered || device.not_offered_because == FORBIDDEN;
+        // A processor that may not stand in for a card is as it should be, and so is what a pod has had since before we came.
+        let healthy = device.offered || [FORBIDDEN, UNTESTED].contains(&device.not_offered_because.as_str());
         self.healthy.with_label_values(&[name]).set(i64::from(healthy));
         let passed = match device.self_test.result {
             TestResult::Passed => 1,
@@ -331,6 +331,7 @@ mod tests {
                 device("forbidden", FORBIDDEN, TestResult::Passed),
                 device("wrong", "it failed its self-test", TestResult::Failed),
                 device("unseen", "OpenCL does not see it", TestResult::NotRun),
+                device("lent", UNTESTED, TestResult::NotRun),
             ],
             ..Inventory::default()
         };
@@ -343,6 +344,7 @@ mod tests {
             ("forbidden", 1.0, Some(1.0)),
             ("wrong", 0.0, Some(0.0)),
             ("unseen", 0.0, None),
+            ("lent", 1.0, None),
         ] {
             assert_eq!(of("healthy", name), Some(healthy), "{name}");
             assert_eq!(of("self_test_passed", name), passed, "{name}");

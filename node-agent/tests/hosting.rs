@@ -54,7 +54,8 @@ fn digest(bytes: &[u8]) -> String {
 
 struct Node {
     folder: tempfile::TempDir,
-    devices: watch::Sender<Vec<Device>>,
+    /// Devices change as long as somebody may say so.
+    _devices: watch::Sender<Vec<Device>>,
     desired: watch::Sender<Vec<ModelReplica>>,
     stop: CancellationToken,
     handle: host::Handle,
@@ -80,6 +81,7 @@ impl Node {
         let options = host::Options {
             first_port: 0,
             probe_seconds: 0.1,
+            idle_engine: Duration::from_hours(1),
             ..host::Options::new(engine(), cache, IpAddr::from([127, 0, 0, 1]))
         };
         let handle = host::spawn(
@@ -91,7 +93,7 @@ impl Node {
         );
         Self {
             folder,
-            devices,
+            _devices: devices,
             desired,
             stop,
             handle,
@@ -285,15 +287,11 @@ async fn a_model_comes_answers_outlives_its_engine_and_goes() {
         engine_process(node.folder.path()).is_some(),
         "it stays a while for the next model"
     );
-    // A device that is to be lent gives its engine back at once.
-    node.devices.send_modify(|devices| devices[0].offered = false);
-    tokio::time::timeout(EVER, async {
-        while engine_process(node.folder.path()).is_some() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    // A device that is to be lent gives its engine back at once, and says so when the process has really ended.
+    let occupants = node.handle.occupants.clone();
+    occupants.want_back(["cpu-0".to_owned()].into());
+    tokio::time::timeout(EVER, occupants.left()).await.unwrap();
+    assert!(!occupants.on("cpu-0") && engine_process(node.folder.path()).is_none());
     node.stop.cancel();
     node.handle.ended().await;
 }

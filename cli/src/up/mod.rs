@@ -34,7 +34,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Output, Up};
@@ -153,15 +153,10 @@ impl Machine {
                 sysfs: "/sys".into(),
                 dev: "/dev".into(),
             };
-            // Nobody asks here for a test of what is in use.
-            let tests = discover::Tests {
-                again: Arc::new(Notify::new()),
-                busy: Arc::new(|_| false),
-            };
             tokio::spawn(discover::run(
                 search,
                 inventory_out,
-                tests,
+                discover::Tests::undisturbed(),
                 Arc::clone(&metrics),
                 stop.clone(),
             ));

@@ -21,6 +21,9 @@ pub(super) struct Found {
 pub const FORBIDDEN: &str =
     "processors may not stand in for cards here (the InferenceCluster's spec.cpuFallback is Forbidden)";
 
+/// Why a device is not offered that nobody has tested yet.
+pub const UNTESTED: &str = "its self-test has not run yet";
+
 /// The devices of this machine. What OpenCL and the kernel both see is one device.
 pub(super) fn merge(cards: &[Card], examination: &Examination, cpu: CpuFallback) -> Vec<Found> {
     let mut left: Vec<&Card> = cards.iter().collect();
@@ -185,7 +188,7 @@ fn judge(device: &mut Device) {
              power and clocks, then annotate its GpuNode with afterglow.dev/self-test, or restart its agent",
             device.self_test.message
         ),
-        TestResult::NotRun => "its self-test has not run yet".to_owned(),
+        TestResult::NotRun => UNTESTED.to_owned(),
     };
     device.offered = device.not_offered_because.is_empty();
 }

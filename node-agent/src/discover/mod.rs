@@ -4,7 +4,8 @@
 //! happens at the start, when the cards or what may be done with them have changed, when somebody asks, and again after a
 //! test that crashed. A test that came out wrong is not repeated until it helps: a card that computed wrong once will again.
 //! And who passed is not tested again because of another: a test beside whoever uses a device slows both, and can fail for want
-//! of memory.
+//! of memory. What a pod of somebody else's holds is not ours to test at all: an agent that starts beside one leaves its device
+//! untested until the pod has given it back.
 
 mod heat;
 mod merge;
@@ -14,7 +15,7 @@ mod read;
 mod sysfs;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Search;
 use crate::metrics::Metrics;
+use crate::occupants::Occupants;
 use heat::Heat;
-pub use merge::FORBIDDEN;
 use merge::Found;
+pub use merge::{FORBIDDEN, UNTESTED};
 use opencl::{Examination, Seen, Verdict};
 use read::Reader;
 use sysfs::Card;
@@ -55,12 +57,31 @@ pub struct Inventory {
 /// Whether somebody is on a device, by its name.
 pub type Busy = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// Names of the devices that pods of others hold; `None`: not known yet.
+pub type Held = watch::Receiver<Option<BTreeSet<String>>>;
+
 /// When tests are due beside those that discovery makes by itself, and where they would disturb.
 pub struct Tests {
     /// Asks for a new test of every device that nobody is on.
     pub again: Arc<Notify>,
     /// Who is on a device that passed its test is left alone.
     pub busy: Busy,
+    /// What is in here is not tested, and nothing is before it is known.
+    pub held: Held,
+    /// A test is on its device like any process of ours.
+    pub occupants: Occupants,
+}
+
+impl Tests {
+    /// Where nobody but us uses devices.
+    pub fn undisturbed() -> Self {
+        Self {
+            again: Arc::default(),
+            busy: Arc::new(|_| false),
+            held: watch::channel(Some(BTreeSet::new())).1,
+            occupants: Occupants::default(),
+        }
+    }
 }
 
 /// Looks every few seconds until it is told to stop, and publishes what has changed.
@@ -71,15 +92,23 @@ pub async fn run(
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) {
-    let mut discovery = Discovery::new(search);
-    discovery.busy = tests.busy;
+    let (again, mut held) = (Arc::clone(&tests.again), tests.held.clone());
+    let mut discovery = Discovery {
+        tests,
+        ..Discovery::new(search)
+    };
+    let known = shutdown.run_until_cancelled(held.wait_for(Option::is_some)).await;
+    if known.is_none_or(|known| known.is_err()) {
+        return;
+    }
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tests.again.notified() => asked = true,
+            () = again.notified() => asked = true,
+            Ok(()) = held.changed() => {}
             _ = tick.tick() => {}
         }
         let found = tokio::select! {
@@ -100,7 +129,7 @@ pub async fn run(
 /// The looks so far.
 pub struct Discovery {
     search: Search,
-    busy: Busy,
+    tests: Tests,
     cards: Option<Vec<Card>>,
     /// What OpenCL showed in the last test.
     seen: Vec<Seen>,
@@ -120,7 +149,7 @@ impl Discovery {
     pub fn new(search: Search) -> Self {
         Self {
             search,
-            busy: Arc::new(|_| false),
+            tests: Tests::undisturbed(),
             cards: None,
             seen: Vec::new(),
             found: Vec::new(),
@@ -144,7 +173,7 @@ impl Discovery {
             Some(cards) => {
                 let fixed: Vec<Card> = cards.iter().map(without_what_changes_by_itself).collect();
                 let due = self.retry.is_some_and(|(at, _)| Instant::now() >= at);
-                if asked || due || self.cards.as_ref() != Some(&fixed) {
+                if asked || due || self.is_one_free_to_test() || self.cards.as_ref() != Some(&fixed) {
                     self.test(&cards, asked).await;
                     self.cards = Some(fixed);
                 }
@@ -157,10 +186,23 @@ impl Discovery {
     async fn test(&mut self, cards: &[Card], asked: bool) {
         let engine = self.search.engine();
         tracing::info!(engine = %engine.display(), cards = cards.len(), "testing the devices");
-        let mut examination = opencl::examine(&engine, &self.known(asked)).await;
+        let mut examination = opencl::list(&engine).await;
         if examination.broken.is_some() {
             // One card that hangs can keep all from being listed; the others are as they were.
             examination.devices = self.still_here(cards);
+        } else {
+            let listed = merge::merge(cards, &examination, self.search.cpu_fallback);
+            for seen in &mut examination.devices {
+                let name = found_of(&listed, seen).map_or("", |found| found.device.name.as_str());
+                let before = self.seen.iter().find(|before| before.is(seen));
+                if self.stands(name, before, asked) {
+                    seen.self_test = before.and_then(|before| before.self_test.clone());
+                    seen.measured = before.and_then(|before| before.measured);
+                } else {
+                    let occupant = self.tests.occupants.enter(name);
+                    examination.crashed |= !opencl::test(&engine, seen, occupant).await;
+                }
+            }
         }
         self.retry = next_try(&examination, self.retry);
         self.broken.clone_from(&examination.broken);
@@ -181,29 +223,32 @@ impl Discovery {
         }
     }
 
-    /// Devices whose verdict stands: they passed, and nobody asks, or somebody is on them.
-    fn known(&self, asked: bool) -> Vec<Seen> {
-        let stands = |seen: &&Seen| {
-            let found = self.found_of(seen);
-            let busy = found.is_some_and(|found| (self.busy)(&found.device.name));
-            seen.self_test == Some(Verdict::Pass) && (!asked || busy)
-        };
-        self.seen.iter().filter(stands).cloned().collect()
+    /// Whether what was found out `before` stands: it passed, and nobody asks, or somebody is on it. And where it is not ours to
+    /// test.
+    fn stands(&self, name: &str, before: Option<&Seen>, asked: bool) -> bool {
+        let passed = before.is_some_and(|before| before.self_test == Some(Verdict::Pass));
+        self.is_held(name) || (passed && (!asked || (self.tests.busy)(name)))
+    }
+
+    fn is_held(&self, name: &str) -> bool {
+        let held = self.tests.held.borrow();
+        held.as_ref().is_none_or(|held| held.contains(name))
+    }
+
+    /// Whether a device has not been tested because a pod held it, and may be now.
+    fn is_one_free_to_test(&self) -> bool {
+        let untested = self.seen.iter().filter(|seen| seen.self_test.is_none());
+        let mut found = untested.filter_map(|seen| found_of(&self.found, seen));
+        self.broken.is_none() && found.any(|found| !self.is_held(&found.device.name))
     }
 
     /// What OpenCL showed the last time, without cards that the kernel has lost since.
     fn still_here(&self, cards: &[Card]) -> Vec<Seen> {
         let here = |seen: &&Seen| {
-            let card = self.found_of(seen).and_then(|found| found.card.as_ref());
+            let card = found_of(&self.found, seen).and_then(|found| found.card.as_ref());
             card.is_none_or(|card| cards.iter().any(|now| now.address == card.address))
         };
         self.seen.iter().filter(here).cloned().collect()
-    }
-
-    fn found_of(&self, seen: &Seen) -> Option<&Found> {
-        let selector = Some(seen.device.as_str());
-        let mut found = self.found.iter();
-        found.find(|found| found.device.selector.as_deref() == selector)
     }
 
     /// How the cards are.
@@ -266,6 +311,12 @@ impl Discovery {
         inventory.devices.sort_by(|a, b| a.name.cmp(&b.name));
         inventory
     }
+}
+
+fn found_of<'a>(all: &'a [Found], seen: &Seen) -> Option<&'a Found> {
+    let selector = Some(seen.device.as_str());
+    all.iter()
+        .find(|found| found.device.selector.as_deref() == selector)
 }
 
 fn withdraw(device: &mut Device, because: &str) {
@@ -438,7 +489,7 @@ mod tests {
         fake::rx_580(root.path(), 0, "0000:01:00.0");
         engine(root.path(), &[1]);
         let mut discovery = discovery(root.path());
-        discovery.busy = Arc::new(|device| device == "gpu-0000-01-00-0");
+        discovery.tests.busy = Arc::new(|device| device == "gpu-0000-01-00-0");
         discovery.look(false).await;
         assert_eq!(tested(root.path()), ["1"]);
         fake::rx_580(root.path(), 1, "0000:03:00.0");
@@ -450,9 +501,56 @@ mod tests {
         assert_eq!(both.devices[0].selector.as_deref(), Some("opencl:1"));
         discovery.look(true).await;
         assert_eq!(tested(root.path()), ["1", "3", "3"], "asked for, but one serves");
-        discovery.busy = Arc::new(|_| false);
+        discovery.tests.busy = Arc::new(|_| false);
         discovery.look(true).await;
         assert_eq!(tested(root.path()), ["1", "3", "3", "3", "1"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_pod_holds_is_tested_only_when_the_pod_has_given_it_back() {
+        let root = tempfile::tempdir().unwrap();
+        fake::rx_580(root.path(), 0, "0000:01:00.0");
+        fake::rx_580(root.path(), 1, "0000:03:00.0");
+        engine(root.path(), &[1, 3]);
+        let held = watch::Sender::new(Some(BTreeSet::from(["gpu-0000-01-00-0".to_owned()])));
+        let mut discovery = discovery(root.path());
+        discovery.tests.held = held.subscribe();
+        let first = discovery.look(false).await;
+        assert_eq!(tested(root.path()), ["3"]);
+        assert_eq!(first.devices[0].not_offered_because, UNTESTED);
+        assert!(first.devices[1].offered, "{first:?}");
+        discovery.look(true).await;
+        assert_eq!(tested(root.path()), ["3", "3"], "not even if somebody asks");
+        held.send_replace(Some(BTreeSet::new()));
+        let after = discovery.look(false).await;
+        assert_eq!(tested(root.path()), ["3", "3", "1"]);
+        assert!(after.devices[0].offered, "{after:?}");
+        // What it was found to be stands while the next pod has it.
+        held.send_replace(Some(BTreeSet::from(["gpu-0000-01-00-0".to_owned()])));
+        assert_eq!(discovery.look(true).await, after);
+    }
+
+    #[tokio::test]
+    async fn a_device_is_occupied_while_it_is_tested() {
+        let root = tempfile::tempdir().unwrap();
+        fake::rx_580(root.path(), 0, "0000:01:00.0");
+        engine(root.path(), &[1]);
+        let script = fs::read_to_string(root.path().join("engine")).unwrap();
+        let waits = format!(
+            "until [ -e {}/go ]; do sleep 0.01; done; echo 1 >>",
+            root.path().display()
+        );
+        fs::write(root.path().join("engine"), script.replace("echo 1 >>", &waits)).unwrap();
+        let mut discovery = discovery(root.path());
+        let occupants = discovery.tests.occupants.clone();
+        let looking = tokio::spawn(async move { discovery.look(false).await });
+        while !occupants.on("gpu-0000-01-00-0") {
+            assert!(!looking.is_finished(), "it was tested and nobody was on it");
+            tokio::task::yield_now().await;
+        }
+        fs::write(root.path().join("go"), "").unwrap();
+        assert!(looking.await.unwrap().devices[0].offered);
+        assert!(!occupants.on("gpu-0000-01-00-0"));
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Whether the two are one device with one driver. Its number says so only where the driver tells no address.
-    fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         let what = |seen: &Self| {
             let number = seen.device.clone();
             (
@@ -113,43 +113,37 @@ pub(super) struct Examination {
     pub(super) crashed: bool,
 }
 
-/// Lists the devices, then tests and measures each in a process of its own, but for those whose verdict is `known`.
-pub(super) async fn examine(engine: &Path, known: &[Seen]) -> Examination {
-    let mut examination = match ask(engine, &["--quick"], LISTING).await {
+/// Lists the devices; their verdicts are open.
+pub(super) async fn list(engine: &Path) -> Examination {
+    match ask(engine, &["--quick"], LISTING, ()).await {
         Ok(devices) => Examination {
             devices,
             ..Examination::default()
         },
-        Err(broken) => {
-            return Examination {
-                broken: Some(broken),
-                crashed: true,
-                ..Examination::default()
-            };
-        }
-    };
-    for device in &mut examination.devices {
-        if let Some(known) = known.iter().find(|known| known.is(device)) {
-            device.self_test.clone_from(&known.self_test);
-            device.measured = known.measured;
-            continue;
-        }
-        let tested = ask(engine, &["--only", &device.device], TESTING).await;
-        let (verdict, measured) = match tested.map(|mut devices| devices.pop()) {
-            Ok(Some(tested)) if tested.name == device.name => (tested.self_test, tested.measured),
-            Ok(_) => {
-                examination.crashed = true;
-                (Some(fail("it was gone when it was to be tested")), None)
-            }
-            Err(reason) => {
-                examination.crashed = true;
-                (Some(fail(&reason)), None)
-            }
-        };
-        device.self_test = verdict;
-        device.measured = measured;
+        Err(broken) => Examination {
+            broken: Some(broken),
+            crashed: true,
+            ..Examination::default()
+        },
     }
-    examination
+}
+
+/// Tests and measures a device in a process of its own, which has what it `holds` until it has really ended; answers whether
+/// the process came to an end of its own.
+pub(super) async fn test(engine: &Path, device: &mut Seen, holds: impl Send + 'static) -> bool {
+    let tested = ask(engine, &["--only", &device.device], TESTING, holds).await;
+    let tested = tested.map(|mut devices| devices.pop().filter(|tested| tested.name == device.name));
+    let (verdict, measured, ended) = match tested {
+        Ok(Some(tested)) => match tested.self_test {
+            Some(verdict) => (verdict, tested.measured, true),
+            None => (fail("its test came to no verdict"), None, false),
+        },
+        Ok(None) => (fail("it was gone when it was to be tested"), None, false),
+        Err(reason) => (fail(&reason), None, false),
+    };
+    device.self_test = Some(verdict);
+    device.measured = measured;
+    ended
 }
 
 const CHILD: &str = "the self-test's process ";
@@ -160,23 +154,30 @@ fn fail(reason: &str) -> Verdict {
     }
 }
 
-async fn ask(engine: &Path, arguments: &[&str], limit: Duration) -> Result<Vec<Seen>, String> {
+async fn ask(
+    engine: &Path,
+    arguments: &[&str],
+    limit: Duration,
+    holds: impl Send + 'static,
+) -> Result<Vec<Seen>, String> {
     let mut command = Command::new(engine);
     command.args(["devices", "--output", "json"]).args(arguments);
     // Mesa's rusticl is installed with every driver switched off.
     if std::env::var_os("RUSTICL_ENABLE").is_none() {
         command.env("RUSTICL_ENABLE", "radeonsi");
     }
-    let output = Process::run(command, limit, ()).await.map_err(|why| match why {
-        Failed::Late => format!(
-            "{CHILD}did not finish in {} s and was ended: the driver or the card hangs",
-            limit.as_secs()
-        ),
-        Failed::Start(error) => format!(
-            "{CHILD}could not be started: {}: {error}; set AFTERGLOW_ENGINE to the engine's path",
-            engine.display()
-        ),
-    })?;
+    let output = Process::run(command, limit, holds)
+        .await
+        .map_err(|why| match why {
+            Failed::Late => format!(
+                "{CHILD}did not finish in {} s and was ended: the driver or the card hangs",
+                limit.as_secs()
+            ),
+            Failed::Start(error) => format!(
+                "{CHILD}could not be started: {}: {error}; set AFTERGLOW_ENGINE to the engine's path",
+                engine.display()
+            ),
+        })?;
     // A failed test makes it exit with 1 and still say what it found.
     serde_json::from_slice(&output.stdout).map_err(|error| {
         let said = match process::last_words(&output.stderr) {
@@ -204,6 +205,15 @@ mod tests {
         path
     }
 
+    /// Lists, and tests all.
+    async fn examine(engine: &Path) -> Examination {
+        let mut examination = list(engine).await;
+        for device in &mut examination.devices {
+            examination.crashed |= !test(engine, device, ()).await;
+        }
+        examination
+    }
+
     const CARD: &str = r#"{"device":"opencl:0","kind":"gpu","name":"AMD Radeon RX 580 Series (radeonsi, polaris10)","platform":"rusticl","driver_version":"25.0.7","opencl_version":"OpenCL 3.0","compute_units":36,"global_memory":8589934592,"pci":{"domain":0,"bus":4,"device":0,"function":0},"selfTest":null,"measured":null}"#;
 
     #[tokio::test]
@@ -217,7 +227,7 @@ mod tests {
                 "case \"$*\" in *--quick*) echo '[{CARD},{second}]';; *opencl:0*) kill -SEGV $$;; *) echo '[{passed}]';; esac"
             ),
         );
-        let examination = examine(&engine, &[]).await;
+        let examination = examine(&engine).await;
         let [first, second] = &examination.devices[..] else {
             panic!("{examination:?}");
         };
@@ -241,7 +251,7 @@ mod tests {
             folder.path(),
             &format!("case \"$*\" in *--quick*) echo '[{CARD}]';; *) echo '[{failed}]'; exit 1;; esac"),
         );
-        let examination = examine(&engine, &[]).await;
+        let examination = examine(&engine).await;
         assert_eq!(examination.devices[0].self_test, Some(fail("memory: wrong")));
         assert!(!examination.crashed);
         assert_eq!(examination.devices[0].pci.unwrap().to_string(), "0000:04:00.0");
@@ -250,9 +260,9 @@ mod tests {
     #[tokio::test]
     async fn an_engine_that_is_not_there_or_talks_nonsense_is_a_reason() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = examine(&folder.path().join("nowhere"), &[]).await;
+        let missing = examine(&folder.path().join("nowhere")).await;
         assert!(missing.broken.unwrap().contains("AFTERGLOW_ENGINE"));
-        let silent = examine(&engine(folder.path(), "echo 'libOpenCL: bad' >&2; exit 3"), &[]).await;
+        let silent = examine(&engine(folder.path(), "echo 'libOpenCL: bad' >&2; exit 3")).await;
         let reason = silent.broken.unwrap();
         assert!(
             reason.contains("exit status: 3") && reason.contains("libOpenCL: bad"),
@@ -264,7 +274,9 @@ mod tests {
     async fn a_test_that_hangs_is_ended() {
         let folder = tempfile::tempdir().unwrap();
         let engine = engine(folder.path(), "exec sleep 600");
-        let reason = ask(&engine, &[], Duration::from_millis(300)).await.unwrap_err();
+        let reason = ask(&engine, &[], Duration::from_millis(300), ())
+            .await
+            .unwrap_err();
         assert!(reason.contains("did not finish"), "{reason}");
     }
 }

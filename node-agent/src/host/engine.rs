@@ -142,14 +142,13 @@ impl std::ops::Deref for Using {
 
 impl Drop for Using {
     fn drop(&mut self) {
-        let mut running = self.engines.running();
-        if let Some(running) = running
-            .get_mut(&self.device)
-            .filter(|running| Arc::ptr_eq(&running.engine, &self.engine))
-        {
+        let is_mine = |running: &&mut Running| Arc::ptr_eq(&running.engine, &self.engine);
+        if let Some(running) = self.engines.running().get_mut(&self.device).filter(is_mine) {
             running.users -= 1;
             running.idle_since = Instant::now();
         }
+        // Somebody may be waiting for the device.
+        self.engines.tidy();
     }
 }
 
@@ -238,14 +237,16 @@ impl Engines {
         }
     }
 
-    /// Stops engines that nobody has used for a while, or whose device is not offered any more.
+    /// Stops engines that nobody has used for a while, and at once those that nobody uses on a device that is not offered any
+    /// more or is wanted back.
     pub(super) fn tidy(&self) {
         let idle = self.0.options.idle_engine;
         let devices = self.0.devices.borrow().clone();
+        let wanted = self.0.occupants.wanted_back().borrow().clone();
         self.running().retain(|device, running| {
-            // One that is about to be lent is wanted back at once.
             let offered = devices.iter().any(|known| known.name == *device && known.offered);
-            let keep = running.users > 0 || (offered && running.idle_since.elapsed() < idle);
+            let may_idle = offered && !wanted.contains(device);
+            let keep = running.users > 0 || (may_idle && running.idle_since.elapsed() < idle);
             if !keep {
                 tracing::info!(device, "no replica needs the engine any more");
                 running.engine.stop.cancel();

@@ -174,6 +174,7 @@ struct Held {
 impl Host {
     async fn run(mut self, mut desired: watch::Receiver<Vec<ModelReplica>>, stop: CancellationToken) {
         let mut tidy = tokio::time::interval(TIDY);
+        let mut wanted_back = self.shared.engines.occupants().wanted_back();
         loop {
             let wanted = desired.borrow_and_update().clone();
             self.reconcile(&wanted);
@@ -185,6 +186,7 @@ impl Host {
                     break;
                 },
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                Ok(()) = wanted_back.changed() => self.shared.engines.tidy(),
                 _ = tidy.tick() => self.shared.engines.tidy(),
             }
         }

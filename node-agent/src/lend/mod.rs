@@ -14,7 +14,7 @@ use std::sync::{PoisonError, RwLock};
 
 use afterglow_crds::gpu_node::Device;
 
-use crate::discover::FORBIDDEN;
+use crate::discover::{FORBIDDEN, UNTESTED};
 use crate::occupants::Occupants;
 pub use claims::held;
 pub use plugin::{Sockets, serve};
@@ -59,6 +59,11 @@ impl Ledger {
         self.occupants.on(device)
     }
 
+    /// Waits until the last process of ours has left a device that is not to serve any more.
+    pub async fn left(&self) {
+        self.occupants.left().await;
+    }
+
     /// Whether the kubelet has taken the plugin, so that a device can be handed over at all.
     pub fn registered(&self) -> bool {
         self.registered.load(Ordering::Relaxed)
@@ -68,8 +73,11 @@ impl Ledger {
         self.registered.store(registered, Ordering::Relaxed);
     }
 
-    /// Writes who owns what.
+    /// Writes who owns what, and has those leave who stay without need on a device that is to be given on.
     pub fn record(&self, devices: &[Device], states: &BTreeMap<String, State>) {
+        let given = states.iter().filter(|(_, state)| !state.offered());
+        self.occupants
+            .want_back(given.map(|(device, _)| device.clone()).collect());
         let entries = devices.iter().map(|device| {
             let state = states.get(&device.name).copied().unwrap_or_default();
             (device.name.clone(), (state, device.clone()))
@@ -94,10 +102,11 @@ impl Ledger {
     }
 }
 
-/// Whether a device that is not offered is all right, and only used otherwise or not wanted.
+/// Whether nothing is known to be wrong with a device that is not offered: it is only used otherwise, not wanted, or about to be
+/// tested.
 pub fn sound(device: &Device) -> bool {
     let because = device.not_offered_because.as_str();
-    because == FORBIDDEN || State::ALL.iter().any(|state| state.because() == because)
+    [FORBIDDEN, UNTESTED].contains(&because) || State::ALL.iter().any(|state| state.because() == because)
 }
 
 /// The devices as placement may use them: what is lent, or about to be, is not offered.
@@ -116,7 +125,9 @@ fn allowed(devices: &[Device], states: &BTreeMap<String, State>, may: fn(State) 
         .map(|device| {
             let state = states.get(&device.name).copied().unwrap_or_default();
             let mut device = device.clone();
-            if device.offered && !may(state) {
+            // What a pod has had since before we came could not be tested, and that is no fault of it.
+            let fine = device.offered || device.not_offered_because == UNTESTED;
+            if fine && !may(state) {
                 device.offered = false;
                 state.because().clone_into(&mut device.not_offered_because);
             }
@@ -128,6 +139,17 @@ fn allowed(devices: &[Device], states: &BTreeMap<String, State>, may: fn(State) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_wanted_back_from_our_processes_for_as_long_as_it_does_not_serve() {
+        let occupants = Occupants::default();
+        let ledger = Ledger::new(occupants.clone());
+        for state in State::ALL {
+            ledger.record(&[], &BTreeMap::from([("gpu-a".to_owned(), state)]));
+            let wanted = occupants.wanted_back().borrow().contains("gpu-a");
+            assert_eq!(wanted, state != State::Serving, "{state:?}");
+        }
+    }
 
     #[test]
     fn a_device_that_drains_takes_nothing_new_and_keeps_what_it_has() {
@@ -147,6 +169,28 @@ mod tests {
         assert_eq!(offered(State::Draining), (false, true));
         for state in [State::Lendable, State::Lent, State::Reclaiming] {
             assert_eq!(offered(state), (false, false), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_could_not_be_tested_because_a_pod_has_it_is_lent_and_not_faulty() {
+        let device = Device {
+            name: "gpu-a".into(),
+            not_offered_because: UNTESTED.into(),
+            ..Device::default()
+        };
+        for (state, because) in [
+            (State::Lent, State::Lent.because()),
+            (State::Reclaiming, State::Reclaiming.because()),
+            (State::Serving, UNTESTED),
+        ] {
+            let states = BTreeMap::from([("gpu-a".to_owned(), state)]);
+            let placed = for_placement(std::slice::from_ref(&device), &states).remove(0);
+            assert_eq!(
+                (placed.offered, placed.not_offered_because.as_str()),
+                (false, because)
+            );
+            assert!(sound(&placed), "{state:?}");
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct Facts {
 }
 
 impl State {
-    pub(super) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Serving,
         Self::Draining,
         Self::Lendable,

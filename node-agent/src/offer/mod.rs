@@ -8,7 +8,7 @@ mod publish;
 mod slice;
 pub mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub struct Wires {
     pub ready: watch::Sender<Readiness>,
     /// Asks discovery for a new test.
     pub test_again: Arc<Notify>,
+    /// Which devices pods of others hold: discovery leaves them alone.
+    pub held: watch::Sender<Option<BTreeSet<String>>>,
     /// To whom devices belong.
     pub ledger: Arc<Ledger>,
 }
@@ -76,6 +78,7 @@ pub async fn run(client: Client, identity: Identity, wires: Wires, shutdown: Can
     let watching = watch_gpu_node(client.clone(), identity.node.clone(), Arc::clone(&touched));
     let mut watching = pin!(watching);
     let mut inventory = wires.inventory.clone();
+    let ledger = Arc::clone(&wires.ledger);
     let mut offer = Offer {
         publisher: Publisher::new(client, &identity.node, &identity.cluster),
         identity,
@@ -110,6 +113,8 @@ pub async fn run(client: Client, identity: Identity, wires: Wires, shutdown: Can
             () = shutdown.cancelled() => return,
             () = &mut watching => {}
             () = touched.notified() => {}
+            // Its next owner waits for this round.
+            () = ledger.left() => {}
             changed = inventory.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait) => {}
         }
@@ -173,6 +178,12 @@ impl Offer {
         send_if_new(&self.wires.node_uid, node.uid());
         self.heed_test_request(&gpu_node);
         let Some(inventory) = inventory else {
+            // Nothing is tested before this is known.
+            if self.publisher.serves_slices().await? {
+                self.claims().await?;
+            } else {
+                self.holds(BTreeSet::new());
+            }
             self.not_ready("the devices are being looked for and tested");
             return Ok(IDLE);
         };
@@ -271,9 +282,15 @@ impl Offer {
             self.watchful = WATCHFUL;
         }
         let (mut replicas, mut claims) = (BTreeMap::new(), BTreeMap::new());
-        if slices && (!wanted.is_empty() || !at_rest || self.watchful > 0) {
+        let is_held = self
+            .wires
+            .held
+            .borrow()
+            .as_ref()
+            .is_some_and(|held| !held.is_empty());
+        if slices && (!wanted.is_empty() || !at_rest || self.watchful > 0 || is_held) {
             replicas = self.publisher.replicas().await?;
-            claims = lend::held(&self.publisher.resource_claims().await?, &self.identity.node);
+            claims = self.claims().await?;
         }
         let step = |device: &Device| {
             let name = &device.name;
@@ -299,6 +316,17 @@ impl Offer {
             (name.clone(), next)
         };
         Ok(inventory.devices.iter().map(step).collect())
+    }
+
+    /// How many claims hold each device, also told to discovery.
+    async fn claims(&self) -> Result<BTreeMap<String, usize>, ApiError> {
+        let claims = lend::held(&self.publisher.resource_claims().await?, &self.identity.node);
+        self.holds(claims.keys().cloned().collect());
+        Ok(claims)
+    }
+
+    fn holds(&self, devices: BTreeSet<String>) {
+        send_if_new(&self.wires.held, Some(devices));
     }
 
     fn pace(&self, gpu_node: &GpuNode, lending: &BTreeMap<String, State>) -> Duration {
@@ -405,7 +433,7 @@ mod tests {
         assert!(reasons(None, &good).is_empty());
     }
 
-    /// An API server that knows our node and its `GpuNode`, or fails at everything.
+    /// An API server that knows our node, its `GpuNode` and a claim that holds its device `gpu-a`, or fails at everything.
     fn api_server(well: bool) -> Client {
         let service = tower::service_fn(move |request: HttpRequest<kube::client::Body>| {
             let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "rig", "uid": "uid-of-rig"}]);
@@ -418,6 +446,22 @@ mod tests {
                 "/apis/afterglow.dev/v1alpha1/gpunodes/rig" => Some(json!({
                     "apiVersion": "afterglow.dev/v1alpha1", "kind": "GpuNode", "spec": {"cluster": "lab"},
                     "metadata": {"name": "rig", "labels": labels, "ownerReferences": owner},
+                })),
+                "/apis/resource.k8s.io/v1" => Some(json!({
+                    "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "resource.k8s.io/v1",
+                    "resources": [{
+                        "name": "resourceslices", "singularName": "resourceslice", "namespaced": false,
+                        "kind": "ResourceSlice", "verbs": ["get"],
+                    }],
+                })),
+                "/apis/resource.k8s.io/v1/resourceclaims" => Some(json!({
+                    "kind": "ResourceClaimList", "apiVersion": "resource.k8s.io/v1", "metadata": {},
+                    "items": [{
+                        "metadata": {"namespace": "team", "name": "c"}, "spec": {},
+                        "status": {"allocation": {"devices": {"results": [{
+                            "driver": afterglow_crds::labels::DRIVER, "pool": "rig", "device": "gpu-a", "request": "r",
+                        }]}}},
+                    }],
                 })),
                 _ => None,
             };
@@ -439,6 +483,7 @@ mod tests {
         usable: watch::Receiver<Vec<Device>>,
         node_uid: watch::Receiver<Option<String>>,
         ready: watch::Receiver<Readiness>,
+        held: watch::Receiver<Option<BTreeSet<String>>>,
     }
 
     fn offer(well: bool) -> (Offer, Ends) {
@@ -446,6 +491,7 @@ mod tests {
         let (usable, usable_in) = watch::channel(Vec::new());
         let (node_uid, node_uid_in) = watch::channel(None);
         let (ready, ready_in) = watch::channel(Ok(()));
+        let (held, held_in) = watch::channel(None);
         let offer = Offer {
             publisher: Publisher::new(api_server(well), "rig", "lab"),
             identity: Identity {
@@ -459,6 +505,7 @@ mod tests {
                 node_uid,
                 ready,
                 test_again: Arc::default(),
+                held,
                 ledger: Arc::default(),
             },
             lending: None,
@@ -470,6 +517,7 @@ mod tests {
             usable: usable_in,
             node_uid: node_uid_in,
             ready: ready_in,
+            held: held_in,
         };
         (offer, ends)
     }
@@ -481,6 +529,16 @@ mod tests {
         assert_eq!(ends.node_uid.borrow().as_deref(), Some("uid-of-rig"));
         let ready = ends.ready.borrow().clone();
         assert!(ready.unwrap_err().contains("tested"), "alive is not ready");
+    }
+
+    #[tokio::test]
+    async fn what_pods_hold_is_known_before_anything_is_tested() {
+        let (mut offer, ends) = offer(false);
+        offer.round().await.unwrap_err();
+        assert_eq!(*ends.held.borrow(), None, "who cannot ask knows nothing");
+        let (mut offer, ends) = self::offer(true);
+        offer.round().await.unwrap();
+        assert_eq!(*ends.held.borrow(), Some(BTreeSet::from(["gpu-a".to_owned()])));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use afterglow_crds::labels::{self, DRIVER, SERVING_TAINT};
 use k8s_openapi::api::resource::v1 as resource;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::discover::Inventory;
+use crate::discover::{Inventory, UNTESTED};
 use crate::lend::State;
 
 /// A taint makes this the most that a slice may hold.
@@ -21,7 +21,8 @@ pub(super) fn name(node: &str) -> String {
     labels::slice(node)
 }
 
-/// The devices of the slice: those that passed their test and are well. Where the API server does not keep taints, those that
+/// The devices of the slice: those that passed their test and are well, and those that a pod has had since before this agent came,
+/// which could not be tested. Where the API server does not keep taints, those that
 /// serve models cannot be shown at all.
 pub(super) fn devices(
     inventory: &Inventory,
@@ -31,9 +32,13 @@ pub(super) fn devices(
     inventory
         .devices
         .iter()
-        .filter(|device| device.offered)
         .filter_map(|device| {
-            let tainted = lending.get(&device.name).copied().unwrap_or_default().tainted();
+            let state = lending.get(&device.name).copied().unwrap_or_default();
+            let is_held = matches!(state, State::Lent | State::Reclaiming);
+            let shown = device.offered || (is_held && device.not_offered_because == UNTESTED);
+            shown.then_some((device, state.tainted()))
+        })
+        .filter_map(|(device, tainted)| {
             let card = inventory.card_indices.get(&device.name).copied();
             (taints_kept || !tainted).then(|| entry(device, card, tainted))
         })
@@ -263,6 +268,22 @@ mod tests {
             assert_eq!(
                 named(&devices(&inventory, &lending, true))[1],
                 ("gpu-b", true),
+                "{state:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_device_that_nobody_has_tested_is_shown_only_while_a_pod_has_it() {
+        let mut untested = card("gpu-a", false);
+        UNTESTED.clone_into(&mut untested.not_offered_because);
+        let inventory = inventory(&[untested]);
+        for state in State::ALL {
+            let lending = BTreeMap::from([("gpu-a".to_owned(), state)]);
+            let shown = named(&devices(&inventory, &lending, true)).len() == 1;
+            assert_eq!(
+                shown,
+                matches!(state, State::Lent | State::Reclaiming),
                 "{state:?}"
             );
         }

@@ -22,6 +22,12 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_secs(1);
 /// Who has not taken a report by then is gone or stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What one connection may have open, and may give up before it was taken: a scheduler watches once, and asks for health.
+const STREAMS: u32 = 64;
+/// Requests that a connection's own mistakes may make us give up, as long as it lives; tonic would set no bound.
+const MISTAKES: usize = 64;
+/// Largest header list, as h2 counts it.
+const HEADER_LIST_BYTES: u32 = 16 << 10;
 
 /// How busy the models of each device are.
 pub type Loads = watch::Receiver<BTreeMap<String, Vec<Model>>>;
@@ -51,7 +57,10 @@ pub async fn serve(
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(PATIENCE))
-        .max_concurrent_streams(64)
+        .max_concurrent_streams(STREAMS)
+        .http2_max_pending_accept_reset_streams(Some(STREAMS as usize))
+        .http2_max_local_error_reset_streams(Some(MISTAKES))
+        .http2_max_header_list_size(HEADER_LIST_BYTES)
         .add_service(health_service)
         .add_service(LoadServer::new(load).max_decoding_message_size(64 << 10))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ending);

@@ -22,8 +22,23 @@ const HEAD_OR_IDLE: Duration = Duration::from_secs(75);
 /// Largest request head over HTTP/1.
 const HEAD_BYTES: usize = 64 << 10;
 
-/// Largest header list over HTTP/2, as h2 counts it.
-const HEADER_LIST_BYTES: u32 = 16 << 10;
+/// Largest header list over HTTP/2, as h2 counts it: what a scheduler takes of its clients, 16 KiB, and what it adds. A refusal counts
+/// against the connection, and it is everybody's.
+const HEADER_LIST_BYTES: u32 = 32 << 10;
+
+/// Requests that one connection over HTTP/2 may have open: a scheduler sends those of all its clients through one.
+const STREAMS: u32 = 256;
+
+/// Requests over HTTP/2 that were given up before we took them; one more ends the connection ("rapid reset"). No fewer than may be
+/// open: a scheduler whose clients leave all at once means no harm.
+const GIVEN_UP: usize = STREAMS as usize;
+
+/// Requests over HTTP/2 that their client's own mistakes made us give up, as long as a connection lives; one more ends it ("made you
+/// reset"). What hyper would choose, said here because the libraries around it choose otherwise.
+const MISTAKES: usize = 1024;
+
+/// A connection that was just made is given so long, once the server is told to stop, to send its request.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How long running requests may take once the server is told to stop.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -110,12 +125,18 @@ async fn connection(
     router: Router,
     stop: CancellationToken,
 ) {
-    // A connection that says nothing at all: over HTTP/2 nobody else counts its time.
-    if tokio::time::timeout(HEAD_OR_IDLE, stream.readable())
-        .await
-        .is_err()
-    {
-        return;
+    // A connection that says nothing at all: over HTTP/2 nobody else counts its time, and at the end it must keep nobody.
+    let mut first = [0];
+    // Not `readable()`, which may be told too early.
+    let first_word = tokio::time::timeout(HEAD_OR_IDLE, stream.peek(&mut first));
+    let stopping = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        biased;
+        said = first_word => if said.is_err() { return },
+        () = stopping => return,
     }
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -145,7 +166,9 @@ fn builder(protocol: Protocol) -> Builder<TokioExecutor> {
         .adaptive_window(true)
         .keep_alive_interval(Some(Duration::from_mins(1)))
         .max_header_list_size(HEADER_LIST_BYTES)
-        .max_concurrent_streams(256);
+        .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(GIVEN_UP)
+        .max_local_error_reset_streams(MISTAKES);
     match protocol {
         Protocol::Http1 => builder.http1_only(),
         Protocol::Http2 => builder.http2_only(),

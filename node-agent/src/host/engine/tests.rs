@@ -72,6 +72,35 @@ async fn an_engine_is_renewed_once_for_what_it_did_not_free() {
     assert!(next.await.is_err(), "the next process has done nothing wrong");
 }
 
+#[tokio::test]
+async fn an_engine_that_nobody_uses_stays_a_while_and_leaves_a_device_that_is_wanted_back_at_once() {
+    let stop = CancellationToken::new();
+    let device = Device {
+        name: "gpu-0".into(),
+        offered: true,
+        ..Device::default()
+    };
+    let options = Options::new("/nowhere/engine".into(), "/nowhere".into(), [127, 0, 0, 1].into());
+    let engines = Engines::new(options, watch::channel(vec![device]).1, stop);
+    let runs = || engines.running().contains_key("gpu-0");
+    drop(engines.of("gpu-0"));
+    assert!(runs(), "the next replica finds it warm");
+    let (first, second) = (engines.of("gpu-0"), engines.of("gpu-0"));
+    let stopped = first.engine.stop.clone();
+    engines.occupants().want_back(["gpu-0".to_owned()].into());
+    engines.tidy();
+    drop(first);
+    assert!(runs() && !stopped.is_cancelled(), "it serves still");
+    drop(second);
+    assert!(!runs() && stopped.is_cancelled());
+
+    engines.occupants().want_back([].into());
+    drop(engines.of("gpu-0"));
+    engines.occupants().want_back(["gpu-0".to_owned()].into());
+    engines.tidy();
+    assert!(!runs(), "idle when it was asked for");
+}
+
 impl Engines {
     /// An engine of `device` that is said to be up; what says so, and what hears that it is to be renewed.
     pub(in crate::host) fn pretend(

@@ -44,7 +44,7 @@ pub(crate) fn agent(blueprint: &Blueprint<'_>) -> Child {
             },
             "readinessProbe": {
                 "httpGet": { "path": "/readyz", "port": "metrics" },
-                "periodSeconds": 5,
+                "periodSeconds": 2,
                 "timeoutSeconds": 5,
             },
             "securityContext": security(spec.devices),
@@ -62,6 +62,9 @@ pub(crate) fn agent(blueprint: &Blueprint<'_>) -> Child {
     let rest = json!({
         "spec": {
             "selector": { "matchLabels": selector },
+            // An agent is ready when the models that it served before answer again. So long schedulers may need until they have
+            // heard of it and reached its engines: the next agent goes only then.
+            "minReadySeconds": 3,
             "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1 } },
             "template": {
                 "metadata": blueprint.pod_metadata(Component::Agent, METRICS),

@@ -166,6 +166,16 @@ fn an_agent_without_cards_is_unprivileged_and_one_with_cards_has_them() {
 }
 
 #[test]
+fn a_roll_out_of_agents_takes_one_at_a_time_and_waits_until_schedulers_have_heard_that_it_is_back() {
+    let children = built(FULL, &[]);
+    let spec = &one(&children, Kind::DaemonSet, "afterglow-agent-gold")["spec"];
+    assert_eq!(spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"], 1);
+    assert_eq!(spec["minReadySeconds"], 3);
+    let ready = &spec["template"]["spec"]["containers"][0]["readinessProbe"];
+    assert_eq!(ready["httpGet"]["path"], "/readyz");
+}
+
+#[test]
 fn the_agent_is_told_where_everything_is() {
     let children = built(FULL, &[]);
     let pod = &one(&children, Kind::DaemonSet, "afterglow-agent-gold")["spec"]["template"]["spec"];

@@ -14,8 +14,8 @@ use crate::world::{Event, NAMESPACE, World};
 const DIAL: u64 = 750;
 /// Until bytes that nobody acknowledges have their connection count as broken.
 const UNACKNOWLEDGED: Duration = Duration::from_millis(1200);
-/// Until a connection on which nothing is sent counts as broken.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Until a connection whose other end is silent counts as broken.
+const KEEP_ALIVE: Duration = Duration::from_millis(3500);
 
 impl World {
     /// The connection for which an attempt waited is there now, or cannot be made.

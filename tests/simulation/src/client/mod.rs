@@ -14,6 +14,7 @@ use crate::trace::Sight;
 use crate::world::{Event, NAMESPACE, Phase, World};
 
 const DEADLINE: Duration = Duration::from_mins(1);
+
 /// A request on its way.
 #[derive(Debug)]
 pub struct Request {

@@ -91,7 +91,7 @@ pub struct Rollout {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub max_unavailable: i32,
-    /// After how many seconds without progress the deployment is Degraded.
+    /// After how many seconds in which no replica was made or became ready the deployment is Degraded.
     #[serde(default = "ten_minutes")]
     #[schemars(range(min = 10, max = 86400))]
     pub progress_deadline_seconds: i32,

@@ -16,7 +16,7 @@ use crate::args::Options;
 use crate::call::{self, call};
 use crate::cluster;
 use crate::cluster::build::Kind;
-use crate::deployment;
+use crate::deployment::{self, Progress};
 use crate::expectations::Expectations;
 use crate::first_cluster;
 use crate::leader::Candidate;
@@ -62,6 +62,8 @@ pub(crate) struct Context {
     pub(crate) liveness: Liveness,
     /// Replicas that the watch has not shown yet.
     pub(crate) expectations: Expectations,
+    /// Since when deployments wait for something to get further.
+    pub(crate) progress: Progress,
     /// Held while a deployment is planned: no two plans see the same free memory.
     pub(crate) planning: Mutex<()>,
     /// Counters.
@@ -93,6 +95,7 @@ impl Context {
             world,
             liveness,
             expectations: Expectations::default(),
+            progress: Progress::default(),
             planning: Mutex::new(()),
             metrics,
             reporter,

@@ -3,11 +3,11 @@
 //! Everything here gets its time as an argument and touches neither the network nor a thread.
 
 pub use crate::deployment::{
-    Applied, Facts, Machine, Plan, Refusal, Revision, Rival, Seen, Unreadable, Wanted, check, facts, plan,
-    status,
+    Applied, Facts, Machine, Plan, Progress, Refusal, Revision, Rival, Seen, Unreadable, Wanted, check,
+    facts, plan, status,
 };
 pub use crate::expectations::Expectations;
-pub use crate::leader::{GIVE_UP, LEASE, RENEW, may_take, spec as lease_spec};
+pub use crate::leader::{Term, renew, take};
 pub use crate::liveness::{Judgement, Observer};
 pub use crate::pace::Pace;
 pub use crate::queue::Key;

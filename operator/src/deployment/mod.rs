@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 mod fleet;
 mod gather;
 mod plan;
+mod progress;
 mod report;
 mod revision;
 #[cfg(test)]
@@ -19,10 +20,12 @@ mod rollouts;
 mod tests;
 #[cfg(test)]
 mod turns;
+mod view;
 
 pub use check::{Refusal, check};
 pub use gather::{Facts, Machine, Rival, Seen, Unreadable, facts};
 pub use plan::{Applied, Plan, Wanted, plan};
+pub use progress::Progress;
 pub use report::status;
 pub use revision::Revision;
 pub(crate) use revision::short_hash;

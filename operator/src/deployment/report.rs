@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use afterglow_crds::condition::{self, DEGRADED, PROGRESSING, READY};
 use afterglow_crds::model_deployment::ModelDeploymentStatus;
-use afterglow_crds::{ModelDeployment, ModelReplica, labels};
+use afterglow_crds::{ModelDeployment, labels};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -15,8 +15,9 @@ use super::failure::{self, State};
 use super::fleet;
 use super::gather::Facts;
 use super::plan::{Applied, Plan};
+use super::progress::DEADLINE_EXCEEDED;
+use super::view::View;
 use crate::call::{self, call_opt};
-use crate::cluster::AGENTS_STARTING;
 use crate::operator::Context;
 
 /// Writes the status and tells of what has changed; `Some`: look again after that long, even if nothing happens.
@@ -27,8 +28,8 @@ pub(crate) async fn report(
     plan: &Plan<Applied>,
 ) -> Result<Option<Duration>, call::Error> {
     let deployment = &facts.deployment;
-    let now = Timestamp::now();
-    let (status, again) = status(facts, plan, now);
+    let waited = context.progress.waited(facts, plan);
+    let (status, again) = status(facts, plan, waited, Timestamp::now());
     if deployment.status.as_ref() == Some(&status) {
         return Ok(again);
     }
@@ -85,10 +86,12 @@ async fn tell(context: &Context, deployment: &ModelDeployment, status: &ModelDep
     }
 }
 
-/// The status, and when it would change by the mere passing of time.
+/// The status, and when it would change by the mere passing of time. `waited` is for how long nothing has got further
+/// ([`Progress`](super::progress::Progress)); `now` is only what is written where a condition changes, and decides nothing.
 pub fn status(
     facts: &Facts,
     plan: &Plan<Applied>,
+    waited: Duration,
     now: Timestamp,
 ) -> (ModelDeploymentStatus, Option<Duration>) {
     let deployment = &facts.deployment;
@@ -98,34 +101,27 @@ pub fn status(
         .as_ref()
         .map_or(&[][..], |status| &status.conditions);
 
-    let limit = i64::from(deployment.spec.rollout.progress_deadline_seconds.max(0));
-    let starting = view.agents_have_left(limit, now);
-    let ready = ready(&view, starting.is_some());
-    let working = matches!(
-        ready.reason.as_str(),
-        "Progressing" | "NoDeviceFits" | "ReplicaFailed" | "ApplyFailed"
-    );
-    let since = view.last_progress(before, now);
-    let waited = since.map_or(0, |since| now.as_second().saturating_sub(since.as_second()));
-    let late = working && waited >= limit;
-    let again = (working && !late)
-        .then(|| limit.saturating_sub(waited))
-        .into_iter()
-        .chain(starting)
-        .min()
-        .map(|seconds| Duration::from_secs(seconds.max(1).unsigned_abs()));
+    let seconds = deployment
+        .spec
+        .rollout
+        .progress_deadline_seconds
+        .max(0)
+        .unsigned_abs();
+    let limit = Duration::from_secs(seconds.into());
+    let is_over = waited >= limit;
+    let late = view.is_behind() && is_over;
+    // A device that nobody offers yet is no reason to worry while the agents start, for so long.
+    let ready = ready(&view, view.agents_are_starting() && !is_over);
+    let again =
+        (view.is_behind() && !is_over).then(|| limit.saturating_sub(waited).max(Duration::from_secs(1)));
 
     let progressing = condition::State::new(
         PROGRESSING,
         ready.reason == "Progressing" && !late,
-        if late {
-            "ProgressDeadlineExceeded"
-        } else {
-            &ready.reason
-        },
+        if late { DEADLINE_EXCEEDED } else { &ready.reason },
         ready.message.clone(),
     );
-    let degraded = degraded(&view, &ready, late.then_some(limit));
+    let degraded = degraded(&view, &ready, late.then_some(seconds));
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let status = ModelDeploymentStatus {
         observed_generation: deployment.metadata.generation,
@@ -149,102 +145,6 @@ pub fn status(
         ),
     };
     (status, again)
-}
-
-/// What counts, counted once.
-struct View<'a> {
-    facts: &'a Facts,
-    plan: &'a Plan<Applied>,
-    /// All that exist, those just made included.
-    replicas: Vec<&'a ModelReplica>,
-    /// Of any revision, how many serve.
-    ready: usize,
-    /// Of the newest.
-    ready_newest: usize,
-}
-
-impl<'a> View<'a> {
-    fn new(facts: &'a Facts, plan: &'a Plan<Applied>) -> Self {
-        let made = plan
-            .create
-            .iter()
-            .filter(|new| !facts.own.iter().any(|old| old.name_any() == new.name_any()));
-        let replicas: Vec<&ModelReplica> = facts.own.iter().chain(made).collect();
-        let mut view = Self {
-            facts,
-            plan,
-            replicas,
-            ready: 0,
-            ready_newest: 0,
-        };
-        view.ready = view
-            .replicas
-            .iter()
-            .filter(|replica| view.serves(replica))
-            .count();
-        view.ready_newest = view.newest().filter(|replica| view.serves(replica)).count();
-        view
-    }
-
-    fn newest(&self) -> impl Iterator<Item = &'a ModelReplica> {
-        self.replicas
-            .iter()
-            .copied()
-            .filter(|replica| replica.spec.revision == self.plan.revision.number)
-    }
-
-    fn serves(&self, replica: &ModelReplica) -> bool {
-        replica.metadata.deletion_timestamp.is_none()
-            && failure::state(replica) == State::Ready
-            && !fleet::is_lost(self.facts, replica)
-    }
-
-    /// How many seconds the cluster's agents may still take to start, if they are starting: a device that nobody offers yet
-    /// is no reason to worry, for so long.
-    fn agents_have_left(&self, limit: i64, now: Timestamp) -> Option<i64> {
-        let cluster = self.facts.cluster.as_ref()?;
-        let conditions = cluster
-            .status
-            .as_ref()
-            .map_or(&[][..], |status| &status.conditions);
-        let since = match condition::find(conditions, PROGRESSING) {
-            Some(progressing) if progressing.status == "True" && progressing.reason == AGENTS_STARTING => {
-                progressing.last_transition_time.0
-            }
-            Some(_) => return None,
-            // Nobody has looked yet.
-            None => cluster.metadata.creation_timestamp.as_ref()?.0,
-        };
-        let left = limit.saturating_sub(now.as_second().saturating_sub(since.as_second()));
-        (left > 0).then_some(left)
-    }
-
-    /// The last time that anything got further: a replica was made or became ready, or the deployment stopped being ready.
-    fn last_progress(
-        &self,
-        before: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        let stopped = condition::find(before, READY).map(|ready| {
-            if ready.status == "False" {
-                ready.last_transition_time.0
-            } else {
-                // If it did, then just now.
-                now
-            }
-        });
-        let made = self
-            .newest()
-            .filter_map(|replica| replica.metadata.creation_timestamp.as_ref().map(|time| time.0));
-        let served = self
-            .newest()
-            .filter(|replica| self.serves(replica))
-            .filter_map(|replica| {
-                let status = replica.status.as_ref()?;
-                condition::find(&status.conditions, READY).map(|ready| ready.last_transition_time.0)
-            });
-        stopped.into_iter().chain(made).chain(served).max()
-    }
 }
 
 fn ready(view: &View<'_>, agents_are_starting: bool) -> condition::State {
@@ -271,7 +171,7 @@ fn ready(view: &View<'_>, agents_are_starting: bool) -> condition::State {
             "spec.replicas is 0: no device is used.".to_owned(),
         );
     }
-    if view.ready_newest >= target && plan.errors.is_empty() {
+    if !view.is_behind() {
         return state(
             true,
             "Ready",
@@ -363,12 +263,12 @@ fn ready(view: &View<'_>, agents_are_starting: bool) -> condition::State {
     state(false, "Progressing", format!("{message}."))
 }
 
-fn degraded(view: &View<'_>, ready: &condition::State, late: Option<i64>) -> condition::State {
+fn degraded(view: &View<'_>, ready: &condition::State, late: Option<u32>) -> condition::State {
     if let Some(limit) = late {
         return condition::State::new(
             DEGRADED,
             true,
-            "ProgressDeadlineExceeded",
+            DEADLINE_EXCEEDED,
             format!("No progress for {limit} s: {}", ready.message),
         );
     }

@@ -1,6 +1,8 @@
 //! Three rollouts, told step by step: plans are carried out and agents do their part. Whole fleets under random wishes and faults
 //! live in `tests/simulation`.
 
+use std::time::Duration;
+
 use afterglow_crds::ModelReplica;
 use afterglow_crds::condition::{self, READY};
 use kube::ResourceExt as _;
@@ -57,7 +59,7 @@ impl World {
             replicas.push(new);
         }
         let now = "2026-01-01T00:01:00Z".parse().expect("a time");
-        let (status, _) = status(&self.facts, &applied, now);
+        let (status, _) = status(&self.facts, &applied, Duration::ZERO, now);
         let changed = self.facts.deployment.status.as_ref() != Some(&status);
         self.facts.deployment.status = Some(status);
         let facts = self.facts.clone();

@@ -3,6 +3,7 @@
 mod moving;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use afterglow_crds::condition::{self, DEGRADED, PROGRESSING, READY};
 use afterglow_crds::{ModelDeployment, ModelReplica, labels};
@@ -27,7 +28,7 @@ fn places(plan: &Plan<Wanted>) -> Vec<String> {
 /// `status reason: message` of a condition.
 fn said(facts: &Facts, type_: &str) -> String {
     let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
-    let (status, _) = status(facts, &done(turn(facts)), now);
+    let (status, _) = status(facts, &done(turn(facts)), Duration::ZERO, now);
     let condition = condition::find(&status.conditions, type_).expect("the condition is always there");
     format!("{} {}: {}", condition.status, condition.reason, condition.message)
 }
@@ -273,49 +274,27 @@ fn a_device_that_nobody_offers_yet_is_no_reason_to_worry_while_agents_start() {
         "{words}"
     );
     assert!(said(&facts, DEGRADED).starts_with("False AsWished"));
-    let at = |facts: &Facts, time: &str| {
-        let (status, again) = status(facts, &done(turn(facts)), time.parse().expect("a time"));
+    let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
+    let after = |facts: &Facts, waited: u64| {
+        let waited = Duration::from_secs(waited);
+        let (status, again) = status(facts, &done(turn(facts)), waited, now);
         let ready = condition::find(&status.conditions, READY).expect("it is there");
         (ready.reason.clone(), again.map(|again| again.as_secs()))
     };
     assert_eq!(
-        at(&facts, "2026-01-01T00:01:00Z"),
+        after(&facts, 30),
         ("Progressing".to_owned(), Some(570)),
         "it looks again when the agents have had their time"
     );
-    assert_eq!(at(&facts, "2026-01-01T00:11:00Z").0, "NoDeviceFits");
+    assert_eq!(after(&facts, 600), ("NoDeviceFits".to_owned(), None));
     if let Some(cluster) = &mut facts.cluster {
         cluster.status = None;
     }
-    assert_eq!(
-        at(&facts, "2026-01-01T00:01:00Z").0,
-        "Progressing",
-        "nobody has looked yet"
-    );
+    assert_eq!(after(&facts, 30).0, "Progressing", "nobody has looked yet");
     for (status, reason) in [("False", "Complete"), ("True", "SchedulersStarting")] {
         facts.cluster = Some(cluster(status, reason));
-        assert_eq!(at(&facts, "2026-01-01T00:01:00Z").0, "NoDeviceFits", "{reason}");
+        assert_eq!(after(&facts, 30).0, "NoDeviceFits", "{reason}");
     }
-}
-
-#[test]
-fn the_deadline_counts_from_when_it_stopped_being_ready() {
-    let serving = ready(replica("bert-1-x", 1, "a", "gpu-0"));
-    let mut facts = settled(
-        with(facts(json!({}), vec![gpu_node("a", &[8 * GI])]), vec![serving]),
-        1,
-    );
-    let at = |time: &str| -> Timestamp { time.parse().expect("a time") };
-    let (before, _) = status(&facts, &done(turn(&facts)), at("2026-01-01T00:00:20Z"));
-    facts.deployment.status = Some(before);
-    let loading = saying(facts.own[0].clone(), "False", "Loading", "");
-    let facts = with(facts, vec![loading]);
-    let (now, again) = status(&facts, &done(turn(&facts)), at("2026-01-02T00:00:00Z"));
-    let degraded = condition::find(&now.conditions, DEGRADED).expect("it is there");
-    assert_eq!(
-        (degraded.reason.as_str(), again.map(|again| again.as_secs())),
-        ("AsWished", Some(600))
-    );
 }
 
 #[test]
@@ -476,16 +455,17 @@ fn a_second_report_of_the_same_facts_is_the_same() {
         ),
         1,
     );
-    let at = |seconds: i64| Timestamp::from_second(1_767_225_600 + seconds).expect("a time");
-    let (first, again) = status(&facts, &done(turn(&facts)), at(20));
-    assert_eq!(
-        again.map(|again| again.as_secs()),
-        Some(590),
-        "the deadline counts from the last progress"
-    );
+    let after = |facts: &Facts, waited: u64, year: i16| {
+        let now = format!("{year}-01-01T00:01:00Z").parse().expect("a time");
+        status(facts, &done(turn(facts)), Duration::from_secs(waited), now)
+    };
+    let (first, again) = after(&facts, 10, 2026);
+    assert_eq!(again.map(|again| again.as_secs()), Some(590));
     facts.deployment.status = Some(first.clone());
-    let (second, _) = status(&facts, &done(turn(&facts)), at(30));
-    assert_eq!(second, first);
+    for year in [1970, 2026, 2099] {
+        let (second, _) = after(&facts, 20, year);
+        assert_eq!(second, first, "though it is {year}");
+    }
     assert_eq!(
         (first.replicas, first.updated_replicas, first.ready_replicas),
         (2, 2, 1)
@@ -495,7 +475,7 @@ fn a_second_report_of_the_same_facts_is_the_same() {
         Some("http://afterglow-default.team.svc:8000")
     );
     assert_eq!(first.selector, "afterglow.dev/deployment=bert");
-    let (late, again) = status(&facts, &done(turn(&facts)), at(700));
+    let (late, again) = after(&facts, 600, 2026);
     assert_eq!(again, None);
     for (type_, wanted) in [(DEGRADED, "True"), (PROGRESSING, "False")] {
         let condition = condition::find(&late.conditions, type_).expect("it is there");

@@ -160,6 +160,6 @@ fn a_node_and_a_replica_that_cannot_be_read_are_there_nevertheless() {
     let plan = super::fixtures::turn(&facts);
     assert_eq!((plan.create.len(), plan.delete.len()), (0, 0));
     let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
-    let (status, _) = super::report::status(&facts, &super::fixtures::done(plan), now);
+    let (status, _) = super::report::status(&facts, &super::fixtures::done(plan), Duration::ZERO, now);
     assert_eq!(status.conditions[0].reason, "ReplicaUnreadable");
 }

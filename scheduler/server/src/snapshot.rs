@@ -9,7 +9,6 @@ use afterglow_policy::pick::Candidate;
 use crate::fleet::{Fleet, Replica};
 use crate::load::{Table, Tracker};
 use crate::refusal::{Kind, Refusal};
-use crate::send::Links;
 
 /// A request as far as routing knows it.
 #[derive(Debug, Clone)]
@@ -37,11 +36,12 @@ pub(crate) struct Choice {
     pub(crate) candidate: Candidate,
 }
 
-/// The replicas that may answer the call, each with what speaks against it; never empty.
+/// The replicas that may answer the call, each with what speaks against it; never empty. `engine` says how the engine at an address
+/// stands.
 pub(crate) fn snapshot(
     fleet: &Fleet,
     table: &Table,
-    links: &Links,
+    engine: impl Fn(&str) -> Standing,
     call: &Call,
     now: Instant,
 ) -> Result<Vec<Choice>, Refusal> {
@@ -50,8 +50,7 @@ pub(crate) fn snapshot(
         .into_iter()
         .map(|replica| {
             let tracker = table.tracker(&replica.engine_model, &replica.node);
-            let engine = links.known(&replica.grpc);
-            let engine = engine.map_or(Standing::Well, |engine| engine.standing(now));
+            let engine = engine(&replica.grpc);
             let load = tracker.load(now);
             let health = Health {
                 standing: tracker.health.standing(now).max(engine),
@@ -166,7 +165,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn fleet() -> Fleet {
+    pub(crate) fn fleet() -> Fleet {
         let replicas = [
             replica("a", |_| {}),
             replica("b", |value| value["spec"]["revision"] = json!(4)),
@@ -181,15 +180,21 @@ pub(crate) mod tests {
     }
 
     fn ids(version: Option<&str>) -> Result<Vec<String>, Kind> {
-        let (table, links) = (Table::default(), Links::default());
-        snapshot(&fleet(), &table, &links, &call(version), Instant::now())
-            .map(|choices| {
-                choices
-                    .into_iter()
-                    .map(|choice| choice.replica.id.clone())
-                    .collect()
-            })
-            .map_err(|refusal| refusal.kind)
+        let table = Table::default();
+        snapshot(
+            &fleet(),
+            &table,
+            |_| Standing::Well,
+            &call(version),
+            Instant::now(),
+        )
+        .map(|choices| {
+            choices
+                .into_iter()
+                .map(|choice| choice.replica.id.clone())
+                .collect()
+        })
+        .map_err(|refusal| refusal.kind)
     }
 
     #[test]
@@ -207,10 +212,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_model_of_another_namespace_is_not_there() {
-        let (table, links) = (Table::default(), Links::default());
+        let table = Table::default();
         let mut call = call(None);
         call.namespace = "other".into();
-        let refusal = snapshot(&fleet(), &table, &links, &call, Instant::now()).unwrap_err();
+        let refusal = snapshot(&fleet(), &table, |_| Standing::Well, &call, Instant::now()).unwrap_err();
         assert_eq!(refusal.kind, Kind::NotFound);
         assert_eq!(refusal.message, "no model `m` in namespace `other`");
     }
@@ -222,7 +227,7 @@ pub(crate) mod tests {
     }
 
     fn tiers_of(fleet: &Fleet, table: &Table, now: Instant) -> Vec<(String, u8)> {
-        let choices = snapshot(fleet, table, &Links::default(), &call(None), now).unwrap();
+        let choices = snapshot(fleet, table, |_| Standing::Well, &call(None), now).unwrap();
         let tier = |choice: Choice| (choice.replica.id.clone(), choice.candidate.tier);
         choices.into_iter().map(tier).collect()
     }
@@ -234,7 +239,7 @@ pub(crate) mod tests {
         let tiers = tiers_of(&fleet, &table, now);
         assert_eq!(tiers, [("team/a".to_owned(), 3), ("team/b".to_owned(), 0)]);
         let later = now + Duration::from_secs(1);
-        let choices = snapshot(&fleet, &table, &Links::default(), &call(None), later).unwrap();
+        let choices = snapshot(&fleet, &table, |_| Standing::Well, &call(None), later).unwrap();
         assert!(choices[0].probes && choices[0].candidate.tier == 0, "one may see");
     }
 
@@ -259,7 +264,7 @@ pub(crate) mod tests {
         table.report("n1", &report, now);
         let tiers = tiers_of(&fleet, &table, now);
         assert_eq!(tiers, [("team/a".to_owned(), 2), ("team/b".to_owned(), 0)]);
-        let choices = snapshot(&fleet, &table, &Links::default(), &call(None), now).unwrap();
+        let choices = snapshot(&fleet, &table, |_| Standing::Well, &call(None), now).unwrap();
         assert_eq!(
             choices[0].candidate.run_microseconds, 900,
             "the probe's, while nothing ran"

@@ -1,26 +1,29 @@
 //! What the scheduler decides about a request, without its sockets: for those who run it without a network, such as
 //! `tests/simulation`. Time and randomness are arguments.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use afterglow_crds::inference_cluster::Strategy;
+use afterglow_policy::breaker::{Event, Standing};
 use afterglow_proto::load::Report;
 
 use crate::fleet::{Fleet, Replica};
-use crate::load::{Flight, Origin, Table, Tracker};
+use crate::load::{Flight, Health, Origin, Table, Tracker};
 use crate::observe;
 use crate::pick::pick_with;
-use crate::send::{self, Budget, Links, Trip};
-use crate::snapshot::{Call, snapshot};
+use crate::send::{self, Budget, Chance, Trip};
+use crate::snapshot::{Call, Choice, snapshot};
 
 /// What a scheduler remembers: loads, breakers and how often it may still send again.
 #[derive(Debug)]
 pub struct Desk {
     table: Table,
     budget: Budget,
-    /// Stays empty: connections are the network's.
-    links: Links,
+    origin: Origin,
+    /// What whoever keeps the connections has learnt of engines, by address.
+    engines: Mutex<HashMap<String, Arc<Health>>>,
 }
 
 /// A request on its way.
@@ -28,7 +31,19 @@ pub struct Desk {
 pub struct Ask {
     call: Call,
     trip: Trip,
+    has_begun: bool,
     over: bool,
+}
+
+/// What is done next with a request.
+#[derive(Debug)]
+pub enum Next {
+    /// This replica is asked.
+    Ask(Attempt),
+    /// One may come (back) until then: every [`Desk::LOOK`] somebody looks ([`Desk::may_ask_again`]).
+    Wait(Instant),
+    /// Nothing: nobody is left to ask, or enough was tried.
+    Over,
 }
 
 /// A replica that is being asked.
@@ -90,6 +105,7 @@ impl Ask {
                 deadline,
             },
             trip: Trip::default(),
+            has_begun: false,
             over: false,
         }
     }
@@ -98,10 +114,12 @@ impl Ask {
 impl Desk {
     /// Remembers nothing yet. Times are measured from `epoch`; `seed` is what pauses vary by.
     pub fn new(epoch: Instant, seed: u64) -> Self {
+        let origin = Origin { epoch, seed };
         Self {
-            table: Table::new(Origin { epoch, seed }),
+            table: Table::new(origin),
             budget: Budget::default(),
-            links: Links::default(),
+            origin,
+            engines: Mutex::default(),
         }
     }
 
@@ -109,6 +127,8 @@ impl Desk {
     pub const ATTEMPTS: usize = Trip::DELIVERIES;
     /// How many requests may be sent again before any has come; each that comes adds a fifth.
     pub const SAVED: u64 = Budget::SAVED;
+    /// How often a request that waits for a replica looks for one.
+    pub const LOOK: Duration = send::LOOK;
 
     /// A request came in.
     pub fn earn(&self) {
@@ -118,6 +138,37 @@ impl Desk {
     /// The fleet has changed: reports are taken for its replicas, others are forgotten.
     pub fn follow(&self, fleet: &Fleet, now: Instant) {
         self.table.keep(fleet, now);
+        self.engines()
+            .retain(|address, _| fleet.replicas().any(|replica| replica.grpc == *address));
+    }
+
+    /// The engine at an address can be reached.
+    pub fn reached(&self, address: &str, now: Instant) {
+        self.engine(address).answered(now, now);
+    }
+
+    /// It cannot, or the connection to it is lost.
+    pub fn unreachable(&self, address: &str, now: Instant) {
+        self.engine(address).learn(Event::Unreachable, now);
+    }
+
+    fn engine(&self, address: &str) -> Arc<Health> {
+        let mut engines = self.engines();
+        let new = || Arc::new(Health::new(self.origin));
+        engines.entry(address.to_owned()).or_insert_with(new).clone()
+    }
+
+    fn engines(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Health>>> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn choices(&self, fleet: &Fleet, ask: &Ask, now: Instant) -> Option<Vec<Choice>> {
+        let engines = self.engines();
+        let engine = |address: &str| {
+            let known = engines.get(address);
+            known.map_or(Standing::Well, |known| known.standing(now))
+        };
+        snapshot(fleet, &self.table, engine, &ask.call, now).ok()
     }
 
     /// A node's report of its load.
@@ -125,38 +176,45 @@ impl Desk {
         self.table.report(node, report, now);
     }
 
-    /// The replica to ask next, as `Scheduler::send` chooses it; `None`: nobody is left, or enough was tried.
-    pub fn next(
-        &self,
-        fleet: &Fleet,
-        ask: &mut Ask,
-        strategy: Strategy,
-        now: Instant,
-        random: u64,
-    ) -> Option<Attempt> {
+    /// What `Scheduler::send` would do next.
+    pub fn next(&self, fleet: &Fleet, ask: &mut Ask, strategy: Strategy, now: Instant, random: u64) -> Next {
         if ask.over || now >= ask.call.deadline {
-            return None;
+            return Next::Over;
         }
-        let picked = loop {
-            let choices = snapshot(fleet, &self.table, &self.links, &ask.call, now).ok()?;
-            let picked = pick_with(&choices, &ask.call, None, &ask.trip.excluded, strategy, random)?;
-            if !picked.choice.probes || picked.choice.tracker.health.probe(now) {
-                break picked;
+        loop {
+            let choices = match self.choices(fleet, ask, now) {
+                Some(choices) => choices,
+                None if ask.has_begun => Vec::new(),
+                None => return Next::Over,
+            };
+            let excluded = &ask.trip.excluded;
+            let picked = pick_with(&choices, &ask.call, None, excluded, strategy, random);
+            match ask.trip.next(picked, &ask.call, &self.budget, now) {
+                send::Next::Ask { picked, .. } => {
+                    ask.has_begun = true;
+                    let (replica, tracker) = (picked.choice.replica, picked.choice.tracker);
+                    return Next::Ask(Attempt {
+                        replica,
+                        _flight: tracker.begin(),
+                        tracker,
+                        started: now,
+                    });
+                }
+                send::Next::Look => {}
+                send::Next::Wait(chance) => return Next::Wait(chance.end),
+                send::Next::Nobody | send::Next::OverBudget => return Next::Over,
             }
-        };
-        if let Some(after) = ask.trip.due.take()
-            && !self.budget.spend(after)
-        {
-            return None;
         }
-        let (replica, tracker) = (picked.choice.replica, picked.choice.tracker);
-        ask.trip.excluded.push(replica.id.clone());
-        Some(Attempt {
-            replica,
-            _flight: tracker.begin(),
-            tracker,
-            started: now,
-        })
+    }
+
+    /// Whether a replica that a request waits for has come (back); if so, all may be asked once more.
+    pub fn may_ask_again(&self, fleet: &Fleet, ask: &mut Ask, now: Instant) -> bool {
+        let choices = self.choices(fleet, ask, now);
+        let there = choices.is_some_and(|choices| Chance::is_there(&choices));
+        if there {
+            ask.trip.ask_all_again();
+        }
+        there
     }
 
     /// What the attempt teaches about its replica, and whether the request may be sent again.

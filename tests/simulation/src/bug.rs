@@ -7,6 +7,8 @@ pub enum Bug {
     ForgetsWhatItMade,
     /// The operator believes the times in the agents' leases instead of its own clock.
     BelievesLeases,
+    /// The operator counts the progress deadline by the times in a status and the time of day, not by what it saw.
+    BelievesConditions,
     /// The operator does not come back to a turn of which a write failed.
     GivesUp,
     /// The operator lets nobody go whose agent is dead.
@@ -25,15 +27,18 @@ pub enum Bug {
     StampsStatus,
     /// The scheduler sends again as long as anybody is left to ask.
     RetriesWithoutEnd,
+    /// The scheduler takes a connection that broke for one that could not be made: as if nobody had seen the request.
+    BreaksAreUnsent,
     /// The scheduler asks replicas that are not Ready, too.
     AsksTheUnready,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ForgetsWhatItMade,
         Self::BelievesLeases,
+        Self::BelievesConditions,
         Self::GivesUp,
         Self::NeverSweeps,
         Self::ForgetsTheLeaving,
@@ -43,6 +48,7 @@ impl Bug {
         Self::SharesNames,
         Self::StampsStatus,
         Self::RetriesWithoutEnd,
+        Self::BreaksAreUnsent,
         Self::AsksTheUnready,
     ];
 }

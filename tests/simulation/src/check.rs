@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use afterglow_crds::condition::{self, READY};
+use afterglow_crds::condition::{self, DEGRADED, READY};
+use afterglow_crds::model_deployment::ModelDeploymentStatus;
 use afterglow_crds::{GpuNode, ModelDeployment, ModelReplica};
 use afterglow_operator::steps::{Facts, Plan, Wanted};
 use afterglow_scheduler::fleet::from_objects;
@@ -37,6 +38,12 @@ fn is_ready(replica: &ModelReplica) -> bool {
     let status = replica.status.as_ref();
     replica.metadata.deletion_timestamp.is_none()
         && status.is_some_and(|status| condition::is_true(&status.conditions, READY))
+}
+
+/// Whether a status says that nothing has got further for too long.
+pub fn is_late(status: &ModelDeploymentStatus) -> bool {
+    condition::find(&status.conditions, DEGRADED)
+        .is_some_and(|degraded| degraded.status == "True" && degraded.reason == "ProgressDeadlineExceeded")
 }
 
 /// A plan deletes no replica that is needed to serve: after it as many serve as must, or as many as before.
@@ -183,15 +190,17 @@ impl World {
                 .filter(|replica| replica.spec.revision == status.revision);
             let serving = newest.filter(|replica| is_ready(replica)).count();
             let target = usize::try_from(deployment.spec.replicas).unwrap_or(0);
+            // The longest deadline is four minutes, the rest comes thirteen after the last fault.
+            let is_late = is_late(status);
             let is_bad = deployment.spec.model.source.digest.contains("bad");
             let right = match ready.reason.as_str() {
                 "Ready" => serving == target && own.len() == target && !deployment.spec.suspend,
                 "Suspended" => own.is_empty() && (deployment.spec.suspend || target == 0),
                 "NameTaken" => own.is_empty(),
-                "ReplicaFailed" => is_bad,
+                "ReplicaFailed" => is_bad && is_late,
                 "NoDeviceFits" => {
                     self.nobody_has_room(deployment, status.revision)?;
-                    true
+                    is_late
                 }
                 _ => false,
             };

@@ -1,6 +1,7 @@
 //! A scheduler's process: its watches and streams are modelled; what the fleet is, whom it asks and whom it leaves alone is its
 //! own code.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub struct Scheduler {
     pub fleet: Arc<Fleet>,
     /// What it remembers.
     pub desk: Desk,
+    /// Its connections, by the engine's address: to which process.
+    pub links: BTreeMap<String, u64>,
     /// Requests that it took, and how often it sent one again.
     pub taken: (u64, u64),
     is_settling: bool,
@@ -60,6 +63,7 @@ impl Scheduler {
             nodes: Cache::default(),
             fleet: Arc::default(),
             desk: Desk::new(epoch, 0),
+            links: BTreeMap::new(),
             taken: (0, 0),
             is_settling: false,
         }
@@ -128,6 +132,7 @@ impl World {
             Step::View => self.view(who),
             Step::Reports => {
                 self.hear_load(who);
+                self.keep_links(who);
                 self.scheduler_soon(who, REPORT, Step::Reports);
             }
         }
@@ -167,7 +172,54 @@ impl World {
             let ready = fleet.replicas().count();
             scheduler.fleet = Arc::new(fleet);
             crate::note!(self, "scheduler-{who} sees {ready} replicas");
+            self.keep_links(who);
         }
+    }
+
+    /// Connects to the fleet's engines, and learns which cannot be reached.
+    fn keep_links(&mut self, who: usize) {
+        let now = self.clock.instant(self.now);
+        let fleet = self.schedulers[who].fleet.clone();
+        let engines: BTreeMap<String, Option<u64>> = fleet
+            .replicas()
+            .map(|replica| {
+                (
+                    replica.grpc.clone(),
+                    self.engine_at(&replica.node, &replica.device),
+                )
+            })
+            .collect();
+        let links = &mut self.schedulers[who].links;
+        links.retain(|address, _| engines.contains_key(address));
+        for (address, engine) in engines {
+            let breaks = self.active.broken_connections && self.random.chance(10);
+            let scheduler = &mut self.schedulers[who];
+            match engine.filter(|_| !breaks) {
+                Some(generation) => {
+                    if scheduler.links.insert(address.clone(), generation) != Some(generation) {
+                        scheduler.desk.reached(&address, now);
+                    }
+                }
+                None => self.lose_link(who, &address),
+            }
+        }
+    }
+
+    /// A connection to an engine is lost, or could not be made.
+    pub(crate) fn lose_link(&mut self, who: usize, address: &str) {
+        let now = self.clock.instant(self.now);
+        let scheduler = &mut self.schedulers[who];
+        scheduler.links.remove(address);
+        scheduler.desk.unreachable(address, now);
+    }
+
+    /// The process of a device's engine, where schedulers reach it.
+    pub(crate) fn engine_at(&self, node: &str, device: &str) -> Option<u64> {
+        let machine = self.machines.iter().find(|machine| machine.name == node)?;
+        let card = &machine.cards[machine.card(device)?];
+        let is_reached = machine.powered && !machine.unreachable;
+        let engine = card.engine.as_ref().filter(|engine| engine.is_up)?;
+        is_reached.then_some(engine.generation)
     }
 
     fn hear_load(&mut self, who: usize) {

@@ -11,6 +11,7 @@ use crate::api::Only;
 use crate::pods::Claim;
 use crate::random::Random;
 use crate::time::Time;
+use crate::trace::Sight;
 use crate::world::{CLUSTER, NAMESPACE, Phase, Who, World};
 
 const GIB: u64 = 1 << 30;
@@ -65,7 +66,7 @@ pub enum Fault {
     Cut(Who),
     /// A process' watches are behind.
     Lag(Who),
-    /// A process' clock is wrong.
+    /// A process' clock jumps, and is wrong by so many seconds from then on.
     Skew(Who, i64),
     /// The API server forgets the changes that watches have not read.
     Compact,
@@ -186,7 +187,10 @@ fn fault(random: &mut Random, kind: u64, cards: &[Vec<u64>], schedulers: usize) 
         4 => Fault::Cut(anybody),
         5 => Fault::Lag(anybody),
         6 => {
-            let off = i64::try_from(random.between(0, 7200)).unwrap_or(0) - 3600;
+            // By minutes as often as by up to an hour: what is counted wrongly must show before the history ends.
+            let most = if random.chance(50) { 1500 } else { 3600 };
+            let off =
+                i64::try_from(random.between(0, 2 * most)).unwrap_or(0) - i64::try_from(most).unwrap_or(0);
             Fault::Skew(anybody, off)
         }
         7 => Fault::Compact,
@@ -273,7 +277,12 @@ impl World {
                 self.set_lag(who, lag);
             }
             Fault::Skew(who, seconds) => match who {
-                Who::Operator(index) => self.operators[index].skew = seconds,
+                Who::Operator(index) => {
+                    self.operators[index].skew = seconds;
+                    if self.operators[index].term.is_some() {
+                        self.trace.saw(Sight::ClockJumped);
+                    }
+                }
                 Who::Agent(node) => self.machines[node].skew = seconds,
                 // It never tells the time.
                 Who::Scheduler(_) => {}

@@ -25,6 +25,10 @@ pub enum Sight {
     TwoLeaders,
     /// The lead went from one to another.
     NewLeader,
+    /// The clock of the operator that leads jumped.
+    ClockJumped,
+    /// A deployment was called late: nothing got further for too long.
+    Late,
     /// The operator took a node's agent for dead.
     NodeDeath,
     /// It came back.
@@ -57,6 +61,10 @@ pub enum Sight {
     Missing,
     /// A request met a broken connection.
     Broken,
+    /// A request could not be sent: there was no connection.
+    Unsent,
+    /// A request that everybody had refused waited for somebody to come (back), and somebody did.
+    SecondChance,
     /// A request met an engine without room.
     Busy,
     /// A request was answered.
@@ -67,11 +75,13 @@ pub enum Sight {
 
 impl Sight {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::StaleWatch,
         Self::Relist,
         Self::TwoLeaders,
         Self::NewLeader,
+        Self::ClockJumped,
+        Self::Late,
         Self::NodeDeath,
         Self::NodeReturn,
         Self::Swept,
@@ -88,6 +98,8 @@ impl Sight {
         Self::Retry,
         Self::Missing,
         Self::Broken,
+        Self::Unsent,
+        Self::SecondChance,
         Self::Busy,
         Self::Answered,
         Self::Refused,

@@ -1,34 +1,21 @@
 //! A second chance: when every replica has refused a request, one may be back, or come, in a moment.
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Scheduler;
-use crate::snapshot::{Call, Choice};
+use super::next::Chance;
+use crate::snapshot::Call;
 
-/// A request waits no longer for a replica …
-const LONGEST: Duration = Duration::from_secs(2);
-/// … and no longer than this part of the time that is left to it.
-const PART: u32 = 4;
 /// How often it looks even without news: pauses of replicas end by themselves.
-const LOOK: Duration = Duration::from_millis(250);
-/// The tier of those that are left alone.
-const ALONE: u8 = 3;
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
 
 impl Scheduler {
-    /// Waits until a replica can be asked (again), a moment only, whose `end` is the same for all chances of a request; answers
-    /// whether one can. Those who wait are bounded by admission.
-    pub(super) async fn another_chance(&self, call: &Call, end: &mut Option<Instant>) -> bool {
-        let now = Instant::now();
-        let left = call.deadline.saturating_duration_since(now);
-        let again = end.is_some();
-        let end = *end.get_or_insert(now + LONGEST.min(left / PART));
-        if end <= now {
-            return false;
-        }
-        let mut over = pin!(tokio::time::sleep_until(end.into()));
-        if again {
-            // What looked as if it could be asked could not.
+    /// Waits until a replica can be asked (again), no longer than the chance lasts; answers whether one can. Those who wait are
+    /// bounded by admission.
+    pub(super) async fn another_chance(&self, call: &Call, chance: Chance) -> bool {
+        let mut over = pin!(tokio::time::sleep_until(chance.end.into()));
+        if chance.again {
             tokio::time::sleep(LOOK).await;
         } else {
             // Whoever keeps the connection may not have had the time to learn what the request has.
@@ -40,8 +27,7 @@ impl Scheduler {
             fleet.mark_unchanged();
             let mut news = pin!(self.links.news.notified());
             news.as_mut().enable();
-            let there = |choices: Vec<Choice>| choices.iter().any(|choice| choice.candidate.tier < ALONE);
-            if self.choices(call).is_ok_and(there) {
+            if self.choices(call).is_ok_and(|choices| Chance::is_there(&choices)) {
                 return true;
             }
             tokio::select! {

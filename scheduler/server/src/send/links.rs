@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use afterglow_policy::breaker::Standing;
 use tokio::sync::Notify;
 
 use super::link::{Engine, Link};
@@ -17,9 +19,10 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// The engine at an address, if it is known already.
-    pub(crate) fn known(&self, address: &str) -> Option<Arc<Engine>> {
-        self.lock().get(address).cloned()
+    /// Whether the engine at an address may be asked; one that is not known yet is well.
+    pub(crate) fn standing(&self, address: &str, now: Instant) -> Standing {
+        let engine = self.lock().get(address).cloned();
+        engine.map_or(Standing::Well, |engine| engine.standing(now))
     }
 
     /// The connection to an engine, or why there is none.

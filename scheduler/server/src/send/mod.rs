@@ -12,6 +12,7 @@ mod dial;
 pub(crate) mod grpc;
 mod link;
 mod links;
+mod next;
 mod outcome;
 pub(crate) mod web;
 
@@ -34,8 +35,10 @@ use crate::sessions::Sessions;
 use crate::snapshot::{Call, Choice, snapshot};
 
 pub(crate) use budget::{After, Budget};
+pub(crate) use chance::LOOK;
 pub(crate) use dial::connector;
 pub(crate) use links::Links;
+pub(crate) use next::{Chance, Next};
 pub(crate) use outcome::{Outcome, Trip, causes};
 
 /// Everything that doors share.
@@ -90,7 +93,9 @@ impl Scheduler {
 
     /// What there is to pick from for a call, as it is now.
     fn choices(&self, call: &Call) -> Result<Vec<Choice>, Refusal> {
-        snapshot(&self.view(), &self.table, &self.links, call, Instant::now())
+        let now = Instant::now();
+        let engine = |address: &str| self.links.standing(address, now);
+        snapshot(&self.view(), &self.table, engine, call, now)
     }
 
     /// Sends a call to a replica, again where [`outcome`] says so, never past its deadline.
@@ -104,7 +109,6 @@ impl Scheduler {
             self.budget.earn();
         }
         let mut trip = Trip::default();
-        let mut chance = None;
         let mut last: Option<(Picked, Outcome<A>, Flight)> = None;
         loop {
             let choices = match debug_span!("snapshot").in_scope(|| self.choices(call)) {
@@ -116,26 +120,27 @@ impl Scheduler {
             let strategy = self.config.borrow().strategy;
             let picked = debug_span!("pick", choices = choices.len() as i64)
                 .in_scope(|| pick(&choices, call, self.sessions.home(call), &trip.excluded, strategy));
-            let Some(picked) = picked else {
-                // All have refused it. One that broke may be back in a moment, or another may come.
-                let worth = last.as_ref().is_some_and(|(_, outcome, _)| outcome.may_pass());
-                if worth && self.another_chance(call, &mut chance).await {
-                    trip.excluded.clear();
-                    continue;
+            let picked = match trip.next(picked, call, &self.budget, Instant::now()) {
+                Next::Ask { picked, paid_for } => {
+                    if let Some(outcome) = paid_for {
+                        self.metrics.retry(outcome);
+                    }
+                    picked
                 }
-                break;
-            };
-            if picked.choice.probes && !picked.choice.tracker.health.probe(Instant::now()) {
-                // Another request goes to see; the next look says so.
-                continue;
-            }
-            if let Some(after) = trip.due.take() {
-                if !self.budget.spend(after) {
+                Next::Look => continue,
+                Next::Wait(chance) => {
+                    if self.another_chance(call, chance).await {
+                        trip.ask_all_again();
+                        continue;
+                    }
+                    break;
+                }
+                Next::Nobody => break,
+                Next::OverBudget => {
                     self.metrics.retry("over-budget");
                     break;
                 }
-                self.metrics.retry(trip.last);
-            }
+            };
             self.metrics.pick(picked.because.name());
             tracing::debug!(replica = picked.choice.replica.id, because = %picked.because, "picked");
             let flight = picked.choice.tracker.begin();
@@ -145,7 +150,6 @@ impl Scheduler {
                 return Ok(sent(picked, answer, flight));
             }
             let again = trip.again(&outcome);
-            trip.excluded.push(picked.choice.replica.id.clone());
             last = Some((picked, outcome, flight));
             if !again {
                 break;

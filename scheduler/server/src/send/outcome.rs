@@ -1,5 +1,7 @@
 //! What an attempt came to, and whether another may follow.
 
+use std::time::Instant;
+
 use super::After;
 
 /// Engines that a request may harm: one that breaks two of them is not given to a third.
@@ -43,7 +45,7 @@ impl<A> Outcome<A> {
     }
 
     /// Whether the same replica, or one that comes, may well answer in a moment.
-    pub(super) fn may_pass(&self) -> bool {
+    fn may_pass(&self) -> bool {
         matches!(self, Self::Missing | Self::Broken(_) | Self::Unsent(_))
     }
 }
@@ -51,7 +53,7 @@ impl<A> Outcome<A> {
 /// What a request has been through.
 #[derive(Debug, Default)]
 pub(crate) struct Trip {
-    /// Replicas that have refused it.
+    /// Replicas that were asked: one has it, the others have refused it.
     pub(crate) excluded: Vec<String>,
     /// Attempts so far.
     pub(super) tried: u32,
@@ -61,6 +63,10 @@ pub(crate) struct Trip {
     pub(crate) due: Option<After>,
     /// What the last attempt that was one came to.
     pub(super) last: &'static str,
+    /// Whether whoever was asked last, or another, may well answer in a moment.
+    pub(super) may_pass: bool,
+    /// Until when that is waited for.
+    pub(super) chance_ends: Option<Instant>,
 }
 
 impl Trip {
@@ -75,6 +81,7 @@ impl Trip {
     /// Takes in what an attempt came to; answers whether another may follow.
     pub(crate) fn again<A>(&mut self, outcome: &Outcome<A>) -> bool {
         self.tried += 1;
+        self.may_pass = outcome.may_pass();
         if !matches!(outcome, Outcome::Unsent(_)) {
             self.last = outcome.name();
         }

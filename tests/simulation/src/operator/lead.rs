@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_crds::labels;
-use afterglow_operator::steps::{self, GIVE_UP, Judgement, Key, RENEW};
-use k8s_openapi::api::coordination::v1::Lease;
+use afterglow_operator::steps::{self, Judgement, Key};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt as _;
 
 use super::{Step, Term};
-use crate::api::Only;
+use crate::api::{Only, Refused};
 use crate::bug::Bug;
 use crate::time::of_day;
 use crate::trace::Sight;
@@ -33,21 +33,21 @@ impl World {
         let mut seen = self.operators[who].seen.take();
         let took = self.call(Who::Operator(who), |world| {
             let (leases, moment) = world.api.leases(world.now);
-            let Some(lease) = leases.objects.get(&key).cloned() else {
+            let found = leases.objects.get(&key).cloned();
+            let known = found.as_ref().map(|lease| said(lease));
+            let Some(spec) = steps::take(known.as_ref(), &identity, &mut seen, ticks, stamp) else {
+                return Ok(false);
+            };
+            let Some(lease) = found else {
                 let mut lease = Lease::default();
                 lease.metadata.name = Some(LEASE.to_owned());
                 lease.metadata.namespace = Some("system".to_owned());
-                lease.spec = Some(steps::lease_spec(&identity, None, stamp));
+                lease.spec = Some(spec);
                 return leases.create(moment, lease).map(|_| true);
             };
-            let spec = lease.spec.clone().unwrap_or_default();
-            if !steps::may_take(&spec, &identity, &mut seen, ticks) {
-                return Ok(false);
-            }
-            let new = steps::lease_spec(&identity, Some(&spec), stamp);
             let only = Only::version(&*lease);
             leases
-                .update(moment, &key, &only, false, |lease| lease.spec = Some(new))
+                .update(moment, &key, &only, false, |lease| lease.spec = Some(spec))
                 .map(|_| true)
         });
         self.operators[who].seen = seen;
@@ -57,10 +57,7 @@ impl World {
         }
         let operator = &mut self.operators[who];
         operator.life += 1;
-        operator.term = Some(Term {
-            renewed: self.now,
-            ..Term::default()
-        });
+        operator.term = Some(Term::new(ticks));
         self.trace.saw(Sight::NewLeader);
         if self
             .operators
@@ -72,7 +69,7 @@ impl World {
             self.trace.saw(Sight::TwoLeaders);
         }
         crate::note!(self, "operator-{who} leads");
-        self.operator_soon(who, RENEW, Step::Renew);
+        self.pauses(who);
         self.read_soon(Who::Operator(who));
     }
 
@@ -84,33 +81,58 @@ impl World {
             let Some(lease) = leases.objects.get(&key).cloned() else {
                 return Ok(false);
             };
-            let spec = lease.spec.clone().unwrap_or_default();
-            if spec.holder_identity.as_deref() != Some(&identity) {
+            let Some(new) = steps::renew(&said(&lease), &identity, stamp) else {
                 return Ok(false);
-            }
-            let new = steps::lease_spec(&identity, Some(&spec), stamp);
+            };
             let only = Only::version(&*lease);
             leases
                 .update(moment, &key, &only, false, |lease| lease.spec = Some(new))
                 .map(|_| true)
         });
-        let now = self.now;
+        let ticks = self.clock.ticks(self.now);
         let Some(term) = &mut self.operators[who].term else {
             return;
         };
-        let goes_on = match renewed {
+        match renewed {
             Ok(true) => {
-                term.renewed = now;
-                true
+                term.lead.renewed(ticks);
+                self.pauses(who);
             }
-            Ok(false) => false,
-            Err(_) => now.saturating_sub(term.renewed) < GIVE_UP,
-        };
-        if goes_on {
-            let left = (term.renewed + GIVE_UP).saturating_sub(now);
-            self.operator_soon(who, RENEW.min(left.max(Duration::from_millis(1))), Step::Renew);
-            return;
+            Ok(false) => self.resign(who),
+            Err(refused) => {
+                // An answer that does not come is waited for.
+                let silent = refused == Refused::Silence;
+                let took = if silent {
+                    term.lead.patience(ticks)
+                } else {
+                    Duration::ZERO
+                };
+                term.lead.failed();
+                self.operator_soon(who, took, Step::NotRenewed);
+            }
         }
+    }
+
+    /// A renewal has failed: the leader tries again, or must stop.
+    pub(super) fn not_renewed(&mut self, who: usize) {
+        let ticks = self.clock.ticks(self.now);
+        let is_over = |term: &Term| term.lead.is_over(ticks);
+        if self.operators[who].term.as_ref().is_some_and(is_over) {
+            self.resign(who);
+        } else {
+            self.pauses(who);
+        }
+    }
+
+    fn pauses(&mut self, who: usize) {
+        let Some(term) = &self.operators[who].term else {
+            return;
+        };
+        let pause = term.lead.pause();
+        self.operator_soon(who, pause, Step::Renew);
+    }
+
+    fn resign(&mut self, who: usize) {
         crate::note!(self, "operator-{who} leads no more");
         let operator = &mut self.operators[who];
         operator.life += 1;
@@ -191,6 +213,10 @@ impl World {
         }
         self.operator_soon(who, JUDGE, Step::Judge);
     }
+}
+
+fn said(lease: &Lease) -> LeaseSpec {
+    lease.spec.clone().unwrap_or_default()
 }
 
 /// When each node's lease was renewed, by the node's name.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afterglow_crds::{GpuNode, ModelDeployment, ModelReplica, labels};
-use afterglow_operator::steps::{Expectations, Judgement, Key, Observer, Pace};
+use afterglow_operator::steps::{self, Expectations, Judgement, Key, Observer, Pace, Progress};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::ResourceExt as _;
 
@@ -42,9 +42,9 @@ pub struct Operator {
 }
 
 /// A term as the leader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Term {
-    renewed: Time,
+    lead: steps::Term,
     /// Its stores.
     pub deployments: Cache<ModelDeployment>,
     /// Its stores.
@@ -57,10 +57,33 @@ pub struct Term {
     observer: Observer,
     judgement: Arc<Judgement>,
     expectations: Expectations,
+    progress: Progress,
     pace: Pace,
     queue: VecDeque<Key>,
     running: BTreeMap<Key, Turn>,
     timers: BTreeMap<Key, Time>,
+}
+
+impl Term {
+    /// One that begins now, and knows nothing yet.
+    fn new(now: tokio::time::Instant) -> Self {
+        Self {
+            lead: steps::Term::new(now),
+            deployments: Cache::default(),
+            replicas: Cache::default(),
+            nodes: Cache::default(),
+            leases: Cache::default(),
+            begun: false,
+            observer: Observer::default(),
+            judgement: Arc::default(),
+            expectations: Expectations::default(),
+            progress: Progress::default(),
+            pace: Pace::default(),
+            queue: VecDeque::new(),
+            running: BTreeMap::new(),
+            timers: BTreeMap::new(),
+        }
+    }
 }
 
 /// What an operator does next.
@@ -70,6 +93,8 @@ pub enum Step {
     Campaign,
     /// Renews the lease.
     Renew,
+    /// Has not been able to.
+    NotRenewed,
     /// Looks at the agents' leases.
     Judge,
     /// Takes deployments out of the queue.
@@ -124,6 +149,7 @@ impl World {
         match step {
             Step::Campaign => self.campaign(who),
             Step::Renew => self.renew(who),
+            Step::NotRenewed => self.not_renewed(who),
             Step::Judge => self.judge(who),
             Step::Work => self.work(who),
             Step::Write(key) => self.write(who, &key),

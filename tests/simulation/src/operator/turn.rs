@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use afterglow_crds::condition::{self, READY};
 use afterglow_crds::{GpuNode, ModelDeployment, ModelReplica};
 use afterglow_operator::steps::{self, Facts, Key, Machine, Plan, Seen, Wanted};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::Step;
@@ -262,6 +264,7 @@ impl World {
 
     pub(super) fn report(&mut self, who: usize, key: &Key) {
         let stamp = of_day(self.now, self.operators[who].skew);
+        let instant = self.clock.instant(self.now);
         let Some(term) = &mut self.operators[who].term else {
             return;
         };
@@ -269,7 +272,11 @@ impl World {
             return;
         };
         let applied = turn.plan.applied(turn.made, turn.because, turn.errors);
-        let (status, again) = steps::status(&turn.facts, &applied, stamp);
+        let mut waited = term.progress.waited_at(&turn.facts, &applied, instant);
+        if self.bug == Some(Bug::BelievesConditions) {
+            waited = since_it_stopped(&turn.facts.deployment, stamp);
+        }
+        let (status, again) = steps::status(&turn.facts, &applied, waited, stamp);
         let mut failed = turn.failed;
         if turn.facts.deployment.status.as_ref() != Some(&status) {
             let only = Only::object(&turn.facts.deployment);
@@ -293,6 +300,9 @@ impl World {
                 written.as_ref().map(|_| ())
             );
             failed |= !matches!(written, Ok(_) | Err(Refused::NotFound));
+            if crate::check::is_late(&status) {
+                self.trace.saw(Sight::Late);
+            }
         }
         if failed && self.bug == Some(Bug::GivesUp) {
             return;
@@ -315,4 +325,15 @@ impl World {
         }
         self.work(who);
     }
+}
+
+/// How long ago a deployment stopped being ready, by the times in its status.
+fn since_it_stopped(deployment: &ModelDeployment, now: Timestamp) -> Duration {
+    let status = deployment.status.as_ref();
+    let ready = status.and_then(|status| condition::find(&status.conditions, READY));
+    let stopped = ready.filter(|ready| ready.status == "False");
+    stopped.map_or(Duration::ZERO, |ready| {
+        let seconds = now.as_second() - ready.last_transition_time.0.as_second();
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    })
 }

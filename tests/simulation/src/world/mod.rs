@@ -6,8 +6,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use afterglow_crds::InferenceCluster;
+use afterglow_crds::inference_cluster::{InferenceClusterSpec, InferenceClusterStatus};
+use afterglow_crds::{InferenceCluster, condition};
 use afterglow_operator::steps;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Stamp;
 
 use crate::agent::{self, Machine};
 use crate::api::Api;
@@ -19,7 +21,7 @@ use crate::pods::{self, Claim, Slice};
 use crate::random::Random;
 use crate::scheduler::{self, Scheduler};
 use crate::script::{Act, Script};
-use crate::time::{Clock, Time};
+use crate::time::{Clock, Time, of_day};
 use crate::trace::Trace;
 
 /// The one cluster.
@@ -231,10 +233,13 @@ impl Ord for Entry {
 impl World {
     /// The world of a script.
     pub fn new(script: Script, bug: Option<Bug>, keeps_lines: bool) -> Self {
-        let cluster = InferenceCluster::new(
-            CLUSTER,
-            afterglow_crds::inference_cluster::InferenceClusterSpec::default(),
-        );
+        let mut cluster = InferenceCluster::new(CLUSTER, InferenceClusterSpec::default());
+        // Its agents were all started once: nobody waits for them.
+        let started = condition::State::new(condition::PROGRESSING, false, "Complete", "");
+        cluster.status = Some(InferenceClusterStatus {
+            conditions: condition::set(&[], &[started], None, Stamp(of_day(Time::ZERO, 0))),
+            ..InferenceClusterStatus::default()
+        });
         let clock = Clock::start();
         let mut world = Self {
             now: Time::ZERO,

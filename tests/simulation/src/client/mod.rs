@@ -1,21 +1,19 @@
 //! Clients: they ask for models at all times, and every request has exactly one end.
 
-use std::time::Duration;
+mod attempt;
+
+use std::time::{Duration, Instant};
 
 use afterglow_crds::condition::{self, READY};
 use afterglow_crds::inference_cluster::Strategy;
 use afterglow_operator::steps::Key;
-use afterglow_scheduler::steps::{Ask, Attempt, Desk, Outcome};
+use afterglow_scheduler::steps::{Ask, Attempt, Desk, Next, Outcome};
 
 use crate::bug::Bug;
-use crate::scheduler::ROOM;
 use crate::trace::Sight;
 use crate::world::{Event, NAMESPACE, Phase, World};
 
 const DEADLINE: Duration = Duration::from_mins(1);
-const CONNECT: Duration = Duration::from_secs(2);
-/// Until a connection to a machine without power counts as broken.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// A request on its way.
 #[derive(Debug)]
@@ -26,7 +24,12 @@ pub struct Request {
     version: Option<i64>,
     attempt: Option<Attempt>,
     at: Option<Place>,
+    /// How often somebody was picked for it.
     tries: usize,
+    /// How often it was sent to an engine.
+    deliveries: usize,
+    /// Until when it waits for somebody to come (back).
+    waits: Option<Instant>,
     /// Whether its model's deployment was Ready, all faults long over.
     must_succeed: bool,
 }
@@ -58,6 +61,10 @@ pub enum Step {
     Arrive,
     /// The attempt reaches its engine, or does not.
     Reach(usize),
+    /// The attempt has waited for a connection.
+    Dialled(usize),
+    /// It looks whether somebody has come (back).
+    Look(usize),
     /// The engine has answered.
     Done(usize),
     /// The attempt's connection is broken.
@@ -78,6 +85,8 @@ impl World {
         };
         match step {
             Step::Reach(attempt) if attempt == request.tries => self.reach(id),
+            Step::Dialled(attempt) if attempt == request.tries => self.dialled(id),
+            Step::Look(attempt) if attempt == request.tries => self.look_again(id),
             Step::Done(attempt) if attempt == request.tries => self.done(id),
             Step::Break(attempt) if attempt == request.tries => self.attempt_over(id, Outcome::Broken),
             Step::Late => self.end_request(id, "it was late"),
@@ -136,6 +145,8 @@ impl World {
             attempt: None,
             at: None,
             tries: 0,
+            deliveries: 0,
+            waits: None,
             must_succeed: self.phase == Phase::Rest && is_ready,
         };
         self.requests.insert(id, request);
@@ -160,22 +171,25 @@ impl World {
         let next = scheduler
             .desk
             .next(&fleet, &mut request.ask, Strategy::Adaptive, now, random);
-        let Some(attempt) = next else {
-            let why = if request.tries == 0 {
-                "nobody is ready"
-            } else {
-                "every attempt failed"
-            };
-            self.end_request(id, why);
-            return;
+        let attempt = match next {
+            Next::Ask(attempt) => attempt,
+            Next::Wait(until) => {
+                request.waits = Some(until);
+                self.look_soon(id);
+                return;
+            }
+            Next::Over => {
+                let why = if request.tries == 0 {
+                    "nobody is ready"
+                } else {
+                    "every attempt failed"
+                };
+                self.end_request(id, why);
+                return;
+            }
         };
         request.tries += 1;
         let tries = request.tries;
-        if tries > 1 {
-            scheduler.taken.1 += 1;
-            self.trace.saw(Sight::Retry);
-        }
-        let (taken, again) = self.schedulers[who].taken;
         let replica = attempt.replica.clone();
         let known = self.schedulers[who]
             .replicas
@@ -189,12 +203,6 @@ impl World {
             })
             .cloned();
         crate::note!(self, "request {id} tries {}", replica.id);
-        if tries > Desk::ATTEMPTS {
-            self.violate(format!("request {id} is tried {tries} times"));
-        }
-        if again * 5 > taken + 5 * Desk::SAVED {
-            self.violate(format!("scheduler-{who} sent {again} of {taken} requests again"));
-        }
         // By what the scheduler itself knows: the view that it picked from may be no older than a burst of changes.
         let is_ready = known.is_some_and(|known| {
             let status = known.status.as_ref();
@@ -211,129 +219,35 @@ impl World {
         self.after(Duration::from_millis(1), Event::Request(id, Step::Reach(tries)));
     }
 
-    fn reach(&mut self, id: u64) {
+    /// Looks again after a while whether somebody has come (back).
+    fn look_soon(&mut self, id: u64) {
+        let now = self.clock.instant(self.now);
         let Some(request) = self.requests.get(&id) else {
             return;
         };
-        let (tries, Some(attempt)) = (request.tries, &request.attempt) else {
-            return;
-        };
-        let replica = attempt.replica.clone();
-        let Some(node) = self
-            .machines
-            .iter()
-            .position(|machine| machine.name == replica.node)
-        else {
-            return;
-        };
-        let machine = &self.machines[node];
-        if !machine.powered || machine.unreachable {
-            self.after(CONNECT, Event::Request(id, Step::Break(tries)));
-            return;
-        }
-        if self.active.broken_connections && self.random.chance(30) {
-            self.attempt_over(id, Outcome::Broken);
-            return;
-        }
-        let machine = &mut self.machines[node];
-        let Some(card) = machine.card(&replica.device) else {
-            return;
-        };
-        let Some(engine) = machine.cards[card].engine.as_mut().filter(|engine| engine.is_up) else {
-            self.attempt_over(id, Outcome::Broken);
-            return;
-        };
-        let generation = engine.generation;
-        let Some(loaded) = engine.models.get_mut(&replica.engine_model) else {
-            self.attempt_over(id, Outcome::Missing);
-            return;
-        };
-        if loaded.running >= ROOM {
-            self.attempt_over(id, Outcome::Busy);
-            return;
-        }
-        loaded.running += 1;
-        let place = Place {
-            node,
-            card,
-            generation,
-            name: replica.engine_model.clone(),
-        };
-        if let Some(request) = self.requests.get_mut(&id) {
-            request.at = Some(place);
-        }
-        let wait = self.random.milliseconds(5, 4000);
-        self.after(wait, Event::Request(id, Step::Done(tries)));
+        let left = request
+            .waits
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let step = Step::Look(request.tries);
+        self.after(Desk::LOOK.min(left), Event::Request(id, step));
     }
 
-    fn done(&mut self, id: u64) {
-        let Some(request) = self.requests.get(&id) else {
-            return;
-        };
-        let (tries, Some(place)) = (request.tries, request.at.clone()) else {
-            return;
-        };
-        let machine = &mut self.machines[place.node];
-        if !machine.powered || machine.unreachable {
-            self.after(KEEP_ALIVE, Event::Request(id, Step::Break(tries)));
-            return;
-        }
-        let engine = machine.cards[place.card].engine.as_mut();
-        let engine = engine.filter(|engine| engine.is_up && engine.generation == place.generation);
-        let Some(by) = engine.and_then(|engine| engine.models.get(&place.name)).cloned() else {
-            self.attempt_over(id, Outcome::Broken);
-            return;
-        };
-        let Some(attempt) = &request.attempt else { return };
-        let asked = (attempt.replica.id.clone(), attempt.replica.revision);
-        let answered = (format!("{}/{}", by.key.0, by.key.1), by.revision);
-        let right = asked == answered
-            && by.namespace == NAMESPACE
-            && by.model == request.model
-            && request.version.is_none_or(|version| version == by.revision);
-        if !right {
-            self.violate(format!(
-                "request {id} for {asked:?} is answered by {answered:?}, which serves {}",
-                by.model
-            ));
-        }
-        self.attempt_over(id, Outcome::Answered);
-    }
-
-    fn attempt_over(&mut self, id: u64, outcome: Outcome) {
+    fn look_again(&mut self, id: u64) {
         let now = self.clock.instant(self.now);
         let Some(request) = self.requests.get_mut(&id) else {
             return;
         };
-        let Some(attempt) = request.attempt.take() else {
+        if request.waits.is_none_or(|until| until <= now) {
+            self.end_request(id, "nobody came back");
             return;
-        };
-        let place = request.at.take();
-        self.schedulers[request.scheduler]
-            .desk
-            .over(&mut request.ask, &attempt, outcome, now);
-        drop(attempt);
-        self.leave_engine(place);
-        self.trace.saw(match outcome {
-            Outcome::Answered => Sight::Answered,
-            Outcome::Busy => Sight::Busy,
-            Outcome::Missing => Sight::Missing,
-            Outcome::Broken | Outcome::Unsent => Sight::Broken,
-        });
-        if outcome == Outcome::Answered {
-            self.end_request(id, "answered");
-        } else {
-            self.try_once_more(id);
         }
-    }
-
-    /// Nobody waits for that engine's answer any more.
-    fn leave_engine(&mut self, place: Option<Place>) {
-        let Some(place) = place else { return };
-        let engine = self.machines[place.node].cards[place.card].engine.as_mut();
-        let engine = engine.filter(|engine| engine.generation == place.generation);
-        if let Some(loaded) = engine.and_then(|engine| engine.models.get_mut(&place.name)) {
-            loaded.running = loaded.running.saturating_sub(1);
+        let scheduler = &mut self.schedulers[request.scheduler];
+        let fleet = scheduler.fleet.clone();
+        if scheduler.desk.may_ask_again(&fleet, &mut request.ask, now) {
+            self.trace.saw(Sight::SecondChance);
+            self.try_once_more(id);
+        } else {
+            self.look_soon(id);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod edges;
 mod generated;
+mod kernels;
 mod lengths;
 mod links;
 mod paths;
@@ -20,6 +21,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     complaints.extend(paths::check(root, &files)?);
     complaints.extend(links::check(root, &files)?);
     complaints.extend(lengths::check(root, &files)?);
+    complaints.extend(kernels::check(root, &files)?);
     complaints.extend(generated::check(root, &files)?);
     complaints.extend(edges::check(&metadata(root)?));
     for complaint in &complaints {

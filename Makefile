@@ -24,8 +24,9 @@ help: ## list the commands
 run: setup-run build $(PACKAGE) ## serve the quickstart's model from its YAML and search a few sentences (DEVICE=cpu, CHECK=1)
 	$(PYTHON) examples/quickstart/run.py --device $(DEVICE)
 
+# `--workspace` chooses features, `--bin` what is built: with `-p` instead, `programs` and the tests would compile much of it again.
 build: ## build the binaries and the execution provider into target/release
-	cargo build --release --locked -p afterglow -p afterglow-engine
+	cargo build --release --locked --workspace --bin afterglow --bin afterglow-engine
 	cargo build --release --locked -p opencl-ep # alone: together, cargo would give it the engine's features
 
 model: setup-run $(MODEL) ## write the quickstart's model as ONNX

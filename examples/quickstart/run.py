@@ -1,4 +1,4 @@
-"""`make run`: serves the quickstart's model, shows the devices and searches a few sentences by meaning.
+"""`make run`: serves the quickstart's model, shows the devices and which of them serves it, searches a few sentences.
 
 On a terminal the server stays up, with the addresses to try. Without a terminal, or with CHECK=1, the ranking is
 compared with the expected one, the server is stopped, and the exit status says whether all of it worked.
@@ -139,6 +139,9 @@ def main() -> int:
         server.wait_until_ready()
         if subprocess.run([BINARIES / "afterglow", "devices"], check=False).returncode != 0:
             server.give_up("a device failed its self-test (above)")
+        print()  # then what of the model runs there
+        if subprocess.run([BINARIES / "afterglow", "models", "--url", server.url], check=False).returncode != 0:
+            server.give_up("the server does not say what it serves (above)")
         winners = search.search(server.url, list(search.QUERIES))
         if winners != list(search.QUERIES.values()):
             server.give_up("the ranking is not the expected one")

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Object = dict[str, Any]
+from .objects import Object
+
 ROOTS = {
     "v1": "/api/v1",
     "apps/v1": "/apis/apps/v1",

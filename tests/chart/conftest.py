@@ -4,17 +4,12 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from . import schemas
-
-ROOT = schemas.ROOT
-CHART = ROOT / "charts/afterglow"
-Object = dict[str, Any]
-Result = subprocess.CompletedProcess[str]
+from .objects import CHART, Helm, Object, Render, Result
 
 
 def tool(name: str) -> str:
@@ -30,14 +25,14 @@ def find_tool() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def helm() -> Callable[..., Result]:
+def helm() -> Helm:
     """helm("lint", …): what it said, failed or not."""
     program = tool("helm")
     return lambda *args: subprocess.run([program, *map(str, args)], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")
-def render(helm: Callable[..., Result]) -> Callable[..., list[Object]]:
+def render(helm: Helm) -> Render:
     """render("pocl", "--set", …): the objects that the chart makes of charts/afterglow/ci/pocl-values.yaml."""
 
     def rendered(values: str, *args: str) -> list[Object]:

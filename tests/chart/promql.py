@@ -4,12 +4,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "charts/afterglow"
+from .objects import CHART, ROOT
+
 RULES = CHART / "alerts/afterglow.yaml"
 DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
 # On every series of a part's page, and so not in the table; an engine's page is written anew by its agent.

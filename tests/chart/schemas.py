@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from .objects import ROOT
+
 CACHE = Path(os.environ.get("AFTERGLOW_CACHE", Path.home() / ".cache/afterglow"))
 # What kubeconform is told, and what `write` names its files by.
 LOCATION = "{{ .ResourceKind }}{{ .KindSuffix }}.json"

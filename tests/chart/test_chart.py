@@ -5,40 +5,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-Object = dict[str, Any]
-Result = subprocess.CompletedProcess[str]
-Render = Callable[..., list[Object]]
-ROOT = Path(__file__).resolve().parents[2]
+from .objects import ROOT, Helm, Object, Render, Result, last_word, of_kind, operator, roles, rules
+
 VALUES = ["default", "pocl", "hardened"]
 KINDS = {"inferenceclusters", "modeldeployments", "modelreplicas", "gpunodes"}
 
 
-def of_kind(objects: list[Object], kind: str) -> list[Object]:
-    return [found for found in objects if found["kind"] == kind]
-
-
-def operator(objects: list[Object]) -> Object:
-    (deployment,) = of_kind(objects, "Deployment")
-    return deployment["spec"]["template"]
-
-
-def rules(role: Object) -> set[tuple[str, str, str]]:
-    return {
-        (group, resource, verb)
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-
-
 @pytest.mark.parametrize("values", VALUES)
-def test_lint_has_nothing_to_say(helm: Callable[..., Result], chart: Path, values: str) -> None:
+def test_lint_has_nothing_to_say(helm: Helm, chart: Path, values: str) -> None:
     said = helm("lint", "--strict", chart, "--values", chart / f"ci/{values}-values.yaml")
     assert said.returncode == 0, said.stdout + said.stderr
 
@@ -99,15 +77,21 @@ def test_what_is_generated_is_up_to_date() -> None:
         "crds.install=maybe",
         "traces.otlpEndpoint=collector:4317",
         "traces.ratio=2",
+        "metrics.monitors=Perhaps",
+        "metrics.interval=soon",
+        "dashboards.creat=true",
+        "alerts.slo.answered=100",
+        "alerts.slo.seconds=3",
+        "alerts.runbooks=",
     ],
 )
-def test_wrong_values_are_refused(helm: Callable[..., Result], chart: Path, wrong: str) -> None:
+def test_wrong_values_are_refused(helm: Helm, chart: Path, wrong: str) -> None:
     said = helm("template", "afterglow", chart, "--set", wrong)
     assert said.returncode != 0, f"{wrong} was taken"
     assert "values.schema.json" in said.stderr or "don't meet the specifications" in said.stderr, said.stderr
 
 
-def test_processors_are_not_offered_where_the_cluster_forbids_them(helm: Callable[..., Result], chart: Path) -> None:
+def test_processors_are_not_offered_where_the_cluster_forbids_them(helm: Helm, chart: Path) -> None:
     said = helm("template", "afterglow", chart, "--set", "agent.variant=pocl")
     assert said.returncode != 0
     assert "cluster.spec.cpuFallback=Allowed" in said.stderr, "the error says what to do"
@@ -142,7 +126,7 @@ def test_the_operator_survives_the_loss_of_its_node_within_seconds(render: Rende
 
 @pytest.mark.parametrize("values", VALUES)
 def test_no_role_has_more_than_it_names(render: Render, values: str) -> None:
-    for role in [found for found in render(values) if found["kind"] in ("Role", "ClusterRole")]:
+    for role in roles(render(values)):
         for group, resource, verb in rules(role):
             assert "*" not in (group, resource, verb), role["metadata"]["name"]
             assert resource not in ("secrets", "nodes/proxy", "pods/exec"), role["metadata"]["name"]
@@ -151,13 +135,10 @@ def test_no_role_has_more_than_it_names(render: Render, values: str) -> None:
 
 @pytest.mark.parametrize("values", VALUES)
 def test_the_operator_holds_every_rule_that_it_hands_on(render: Render, values: str) -> None:
-    objects = render(values)
-    roles = {
-        (role["kind"], role["metadata"]["name"].rsplit("-", 1)[1]): rules(role) for role in objects if "rules" in role
-    }
-    assert roles[("ClusterRole", "agent")] <= roles[("ClusterRole", "operator")]
-    assert roles[("ClusterRole", "scheduler")] <= roles[("ClusterRole", "operator")]
-    assert roles[("Role", "agent")] <= roles[("Role", "operator")]
+    held = {(role["kind"], last_word(role)): rules(role) for role in roles(render(values))}
+    assert held[("ClusterRole", "agent")] <= held[("ClusterRole", "operator")]
+    assert held[("ClusterRole", "scheduler")] <= held[("ClusterRole", "operator")]
+    assert held[("Role", "agent")] <= held[("Role", "operator")]
 
 
 def test_the_kinds_can_be_left_out_and_are_kept_at_uninstall(render: Render) -> None:

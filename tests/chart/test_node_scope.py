@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from .api_server import ApiServer, Refused, collection
+from .objects import Object, Render
 
-Object = dict[str, Any]
 NAMESPACE = "afterglow-system"
 AGENT = f"system:serviceaccount:{NAMESPACE}:afterglow-agent-default"
+AGENTS = [{"kind": "ServiceAccount", "name": "afterglow-agent-default", "namespace": NAMESPACE}]
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:afterglow-operator"
 OURS, API = "afterglow.dev/v1alpha1", "/apis/afterglow.dev/v1alpha1"
+REPLICAS = f"{API}/namespaces/default/modelreplicas"
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
@@ -64,9 +67,7 @@ def event(instance: str) -> Object:
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str], render: Callable[..., list[Object]]
-) -> Iterator[ApiServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str], render: Render) -> Iterator[ApiServer]:
     """The chart's kinds, roles and policies, and two nodes with all that their agents have written."""
     running = ApiServer(tmp_path_factory.mktemp("api"), tool)
     try:
@@ -94,7 +95,7 @@ def fill(server: ApiServer, rendered: list[Object]) -> None:
                 "kind": kind,
                 "metadata": {"name": "agents", "namespace": NAMESPACE},
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": "afterglow-agent"},
-                "subjects": [{"kind": "ServiceAccount", "name": "afterglow-agent-default", "namespace": NAMESPACE}],
+                "subjects": AGENTS,
             }
         )
     ready(f"{API}/gpunodes")
@@ -115,10 +116,10 @@ def fill(server: ApiServer, rendered: list[Object]) -> None:
     for path, body in (
         (f"{API}/gpunodes/two/status", gpu_node("two", summary="x")),
         ("/api/v1/nodes/two", {"metadata": {"labels": {"afterglow.dev/devices": "9"}}}),
-        (f"{API}/namespaces/default/modelreplicas/on-two", {"metadata": {"finalizers": []}}),
+        (f"{REPLICAS}/on-two", {"metadata": {"finalizers": []}}),
         (f"{SLICES}/two-gpu.afterglow.dev", {"metadata": {"labels": {"a": "b"}}}),
         (f"{LEASES}/afterglow-node-two", {"spec": {"holderIdentity": "y"}}),
-        ("/apis/events.k8s.io/v1/namespaces/default/events/e-two", {"metadata": {"labels": {"a": "b"}}}),
+        (f"{EVENTS}/e-two", {"metadata": {"labels": {"a": "b"}}}),
     ):
 
         def refused(path: str = path, body: Object = body) -> None:
@@ -134,12 +135,11 @@ def fill(server: ApiServer, rendered: list[Object]) -> None:
 # What agents write, by the code that writes it: method, path, body and content type of a node's own.
 def writes(node: str) -> dict[str, tuple[str, str, Object, str]]:
     forced = "?fieldManager=afterglow-agent&force=true&dryRun=All"
-    replicas = f"{API}/namespaces/default/modelreplicas/on-{node}"
+    own = f"{REPLICAS}/on-{node}"
     status = {"apiVersion": OURS, "kind": "ModelReplica", "metadata": {"name": f"on-{node}", "namespace": "default"}}
     labelled = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}
     labelled["metadata"]["labels"] = {"afterglow.dev/devices": "2", "gpu.afterglow.dev/polaris": "2"}  # type: ignore[index]
     sliced, held = resource_slice(node), lease(f"afterglow-node-{node}")
-    events = "/apis/events.k8s.io/v1/namespaces/default/events"
     return {
         "take over a GpuNode": ("PATCH", f"{API}/gpunodes/{node}{forced}", gpu_node(node), APPLY),
         "write a GpuNode's status": (
@@ -148,12 +148,12 @@ def writes(node: str) -> dict[str, tuple[str, str, Object, str]]:
             gpu_node(node, summary="x"),
             APPLY,
         ),
-        "take the finalizer off": ("PATCH", f"{replicas}?dryRun=All", {"metadata": {"finalizers": []}}, MERGE),
-        "write a replica's status": ("PATCH", f"{replicas}/status{forced}", status | {"status": {}}, APPLY),
+        "take the finalizer off": ("PATCH", f"{own}?dryRun=All", {"metadata": {"finalizers": []}}, MERGE),
+        "write a replica's status": ("PATCH", f"{own}/status{forced}", status | {"status": {}}, APPLY),
         "label the node": ("PATCH", f"/api/v1/nodes/{node}{forced}", labelled, APPLY),
         "publish the slice": ("PATCH", f"{SLICES}/{node}-gpu.afterglow.dev{forced}", sliced, APPLY),
         "renew the lease": ("PATCH", f"{LEASES}/afterglow-node-{node}{forced}", held, APPLY),
-        "count an event": ("PATCH", f"{events}/e-{node}?dryRun=All", {"metadata": {"labels": {"a": "b"}}}, MERGE),
+        "count an event": ("PATCH", f"{EVENTS}/e-{node}?dryRun=All", {"metadata": {"labels": {"a": "b"}}}, MERGE),
     }
 
 
@@ -230,18 +230,18 @@ def test_what_nobody_may_delete_an_agent_with_more_rights_may_not_either(server:
         "kind": "ClusterRoleBinding",
         "metadata": {"name": "too-much"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"kind": "ServiceAccount", "name": "afterglow-agent-default", "namespace": NAMESPACE}],
+        "subjects": AGENTS,
     }
     paths = [
         f"{API}/gpunodes",
-        f"{API}/namespaces/default/modelreplicas",
+        REPLICAS,
         SLICES,
-        f"{LEASES}",
-        "/apis/events.k8s.io/v1/namespaces/default/events",
+        LEASES,
+        EVENTS,
     ]
     one = [
         f"{API}/gpunodes/two",
-        f"{API}/namespaces/default/modelreplicas/on-two",
+        f"{REPLICAS}/on-two",
         f"{SLICES}/two-gpu.afterglow.dev",
         f"{LEASES}/afterglow-node-two",
         "/api/v1/nodes/two",
@@ -290,6 +290,6 @@ def test_where_owners_are_enforced_the_operator_needs_their_finalizers(server: A
         server.call("PATCH", roles, {"rules": whole["rules"]}, kind=MERGE)
 
 
-def test_the_policies_can_be_left_out(render: Callable[..., list[Object]]) -> None:
+def test_the_policies_can_be_left_out(render: Render) -> None:
     kinds = {found["kind"] for found in render("default", "--set", "admission.create=false")}
     assert not {kind for kind in kinds if kind.startswith("ValidatingAdmission")}

@@ -1,13 +1,10 @@
 """Every right that the chart gives stands in docs/guide/security.md with its reason, and no other."""
 
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-Object = dict[str, Any]
+from .objects import ROOT, Object, Render, last_word, roles, rules
+
 Right = tuple[str, str, str, str]
-ROOT = Path(__file__).resolve().parents[2]
 WHERE = {"ClusterRole": "everywhere", "Role": "own"}
 
 
@@ -28,16 +25,13 @@ def documented() -> set[Right]:
 
 def granted(objects: list[Object]) -> set[Right]:
     return {
-        (role["metadata"]["name"].rsplit("-", 1)[1], WHERE[role["kind"]], resource, verb)
-        for role in objects
-        if role["kind"] in WHERE
-        for rule in role["rules"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
+        (last_word(role), WHERE[role["kind"]], resource, verb)
+        for role in roles(objects)
+        for _, resource, verb in rules(role)
     }
 
 
-def test_the_guide_lists_every_right_and_no_other(render: Callable[..., list[Object]]) -> None:
+def test_the_guide_lists_every_right_and_no_other(render: Render) -> None:
     given = granted(render("default"))
     listed = documented()
     # The operator holds the others' rights besides its own.
@@ -47,11 +41,11 @@ def test_the_guide_lists_every_right_and_no_other(render: Callable[..., list[Obj
     assert held <= given, "a right that the operator could not hand on"
 
 
-def test_taking_any_one_right_away_is_noticed(render: Callable[..., list[Object]]) -> None:
+def test_taking_any_one_right_away_is_noticed(render: Render) -> None:
     objects = render("default")
     listed = documented()
     noticed = 0
-    for role in (found for found in objects if found["kind"] in WHERE):
+    for role in roles(objects):
         for rule in role["rules"]:
             for verb in list(rule["verbs"]):
                 rule["verbs"].remove(verb)

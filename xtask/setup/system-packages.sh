@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Debian packages that are missing: a C compiler, Python with venv, the OpenCL loader and a device behind it.
 set -euo pipefail
-source "$(dirname -- "${BASH_SOURCE[0]}")/say.sh"
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+source "$here/say.sh"
+source "$here/opencl.sh"
 
 stage=$1
 rust_wanted=1.92
@@ -13,18 +15,33 @@ want() { # PACKAGES REASON
     wanted+=("${packages[@]}")
 }
 
+as_root() {
+    if (( $(id -u) == 0 )); then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "installing packages needs root, and there is no sudo" "run as root: $*"
+    fi
+}
+
+install_wanted() {
+    (( ${#wanted[@]} == 0 )) && return
+    command -v apt-get >/dev/null || fail "these packages are missing and there is no apt-get here: ${wanted[*]}" \
+        "install what your distribution calls them, then try again"
+    say "installing: ${wanted[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
+    wanted=()
+}
+
 has_library() { /sbin/ldconfig -p | grep -q "$1"; }
 has_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-has_amd_gpu() { grep -qs 0x1002 /sys/class/drm/renderD*/device/vendor; }
-debian() { (source /etc/os-release 2>/dev/null && [[ ${ID:-} == debian ]] && echo "${VERSION_ID:-99}") || echo 0; }
-
-# Mesa's files do not count: without rusticl and a card they offer no device.
-has_other_opencl() { compgen -G '/etc/OpenCL/vendors/*.icd' | grep -qvE '/(mesa|rusticl)\.icd$'; }
 
 has_rust() {
     local found
     found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || return 1
-    [[ -n $found && $(printf '%s\n' "$rust_wanted" "$found" | sort -V | head -1) == "$rust_wanted" ]]
+    [[ -n $found ]] && at_least "$rust_wanted" "$found"
 }
 
 has_rust || fail "cargo $rust_wanted or newer is missing" "install Rust from https://rustup.rs, then open a new shell"
@@ -33,14 +50,7 @@ command -v cc >/dev/null || want "gcc libc6-dev" "linking, and the tokenizer's r
 has_python || want "python3 python3-venv" "turning the model's weights into ONNX"
 has_library libOpenCL.so.1 || want ocl-icd-libopencl1 "the OpenCL loader"
 
-if has_amd_gpu && (( $(debian) >= 13 )); then
-    [[ -e /etc/OpenCL/vendors/rusticl.icd ]] || want mesa-opencl-icd "rusticl, the OpenCL driver for this machine's AMD GPU"
-elif ! has_other_opencl; then
-    if has_amd_gpu; then
-        say "this machine has an AMD GPU, but its Mesa is too old for it (Debian 13 has 25.0): using the CPU"
-    fi
-    want pocl-opencl-icd "an OpenCL device on the CPU, as this machine has no usable GPU"
-fi
+want_device
 
 if [[ $stage == test ]]; then
     has_library libb64.so.0d || want libb64-0d "perf_analyzer is linked against it"
@@ -60,16 +70,7 @@ if [[ $stage == e2e ]]; then
     [[ -e /usr/lib/x86_64-linux-gnu/libc.a ]] || want "gcc libc6-dev" "the pause container"
 fi
 
-(( ${#wanted[@]} == 0 )) && exit 0
-
-install=(apt-get install -y -qq --no-install-recommends "${wanted[@]}")
-command -v apt-get >/dev/null || fail "these packages are missing and there is no apt-get here: ${wanted[*]}" \
-    "install what your distribution calls them, then try again"
-as_root=()
-if (( $(id -u) != 0 )); then
-    command -v sudo >/dev/null || fail "installing packages needs root, and there is no sudo" "run as root: ${install[*]}"
-    as_root=(sudo)
-fi
-say "installing: ${wanted[*]}"
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" >/dev/null
+install_wanted
+want_device # a Mesa may turn out to have come without rusticl
+install_wanted
+warn_of_closed_cards

@@ -2,7 +2,9 @@
 
 mod edges;
 mod generated;
+mod kernels;
 mod lengths;
+mod links;
 mod paths;
 
 use std::path::Path;
@@ -17,7 +19,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let files = tracked(root)?;
     let mut complaints = Vec::new();
     complaints.extend(paths::check(root, &files)?);
+    complaints.extend(links::check(root, &files)?);
     complaints.extend(lengths::check(root, &files)?);
+    complaints.extend(kernels::check(root, &files)?);
     complaints.extend(generated::check(root, &files)?);
     complaints.extend(edges::check(&metadata(root)?));
     for complaint in &complaints {

@@ -40,7 +40,7 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
                 world.picture()
             );
             let node = places[turn % places.len()].1.clone();
-            let killed = program.on(world.provider.as_ref(), &node)?;
+            let before = program.on(world.provider.as_ref(), &node)?;
             let fault = Fault::Kill {
                 program,
                 node: node.clone(),
@@ -48,12 +48,12 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
             let words = format!("{fault}, {} of {TIMES}", turn + 1);
             let struck = Struck::strike(fault, world.provider.as_mut(), Duration::ZERO)?;
             let strike = load.at(struck.at);
-            // Kubernetes lets the fifth start of a container wait for 80 s.
             world
                 .until(&format!("{program} runs on {node} again"), SOON, async || {
                     let now = program.on(world.provider.as_ref(), &node)?;
-                    let new = now.iter().filter(|process| !killed.contains(process)).count();
-                    ensure!(new >= killed.len(), "{new} of {} are back", killed.len());
+                    let new = now.iter().filter(|process| !before.contains(process)).count();
+                    ensure!(new > 0, "no new one among {} processes", now.len());
+                    ensure!(now.len() >= before.len(), "{} of {} run", now.len(), before.len());
                     Ok(())
                 })
                 .await

@@ -103,10 +103,21 @@ fn masked(value: &Value) -> Value {
                 .map(|(name, value)| (name.clone(), masked(value)))
                 .collect::<Map<String, Value>>(),
         ),
-        Value::Array(values) => Value::Array(values.iter().map(masked).collect()),
+        Value::Array(values) => Value::Array(in_order(values.iter().map(masked).collect())),
         Value::String(text) if is_time(text) => Value::String("a time".to_owned()),
         other => other.clone(),
     }
+}
+
+/// Conditions by their type: Kubernetes puts the one that changed last at the end.
+fn in_order(mut values: Vec<Value>) -> Vec<Value> {
+    if values
+        .iter()
+        .all(|value| value["type"].is_string() && value["status"].is_string())
+    {
+        values.sort_by(|one, other| one["type"].as_str().cmp(&other["type"].as_str()));
+    }
+    values
 }
 
 /// `2026-11-21T18:00:00Z`, with or without fractions.
@@ -181,6 +192,20 @@ mod tests {
             ]},
         });
         assert!(differences(&state(&before), &state(&after)).is_empty());
+    }
+
+    #[test]
+    fn a_condition_that_changed_and_changed_back_makes_no_difference() {
+        let status = |types: [&str; 2]| {
+            let conditions = types.map(|type_| json!({"type": type_, "status": "True"}));
+            state(&json!({"status": {"conditions": conditions, "order": ["b", "a"]}}))
+        };
+        let before = status(["Progressing", "Available"]);
+        assert!(differences(&before, &status(["Available", "Progressing"])).is_empty());
+        let other = state(
+            &json!({"status": {"conditions": [{"type": "Available", "status": "True"}], "order": ["a", "b"]}}),
+        );
+        assert_eq!(differences(&before, &other).len(), 3);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::faults::Program;
 use crate::load::{Load, Plan, judge};
 use crate::wire;
 use crate::world::{FIRST_START, MINILM, SOON, SYSTEM, World};
@@ -53,16 +54,20 @@ pub(super) async fn load(world: &World, name: &str, rate: u32, replicas: usize) 
 
 /// Waits until so many replicas answer and, for a while, every request was good.
 pub(super) async fn calm(world: &World, load: &Load, replicas: usize, limit: Duration) -> Result<()> {
+    let asked_at = load.clock();
     let asked = world
         .until(
             &format!("{replicas} replicas answer, and every request for 5 s"),
             limit,
             async || {
-                let (now, answering) = (load.clock(), load.answering());
+                let now = load.clock();
+                let looked = load.looked().context("nobody has looked yet")?;
+                // A look from before what was done just now would show what was before.
+                ensure!(looked.at > asked_at, "nobody has looked since");
                 ensure!(
-                    answering >= replicas,
-                    "{answering} of {replicas} replicas answer{}",
-                    world.picture()
+                    looked.answering >= replicas,
+                    "{} of {replicas} replicas answer",
+                    looked.answering
                 );
                 ensure!(now > CALM, "it has only begun");
                 let recent = load.ledger().since(now.saturating_sub(CALM));
@@ -107,6 +112,18 @@ pub(super) async fn answering(world: &World, wanted: usize) -> Result<()> {
         )
         .await
         .with_context(|| world.picture())
+}
+
+/// Waits until a node that was started anew has its agent again.
+pub(super) async fn booted(world: &World, node: &str) -> Result<()> {
+    let object = format!("node/{node}");
+    world.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &object])?;
+    world
+        .until(&format!("the agent of {node} runs"), FIRST_START, async || {
+            Program::Agent.surely_on(world.provider.as_ref(), node).map(drop)
+        })
+        .await?;
+    rolled_out(world)
 }
 
 /// Has operators and schedulers run elsewhere than on these nodes, which are about to fail: how long Kubernetes itself sends

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
 
 use super::state;
 use super::steady;
 use crate::faults::{Fault, Program, Struck};
 use crate::load::{full_capacity, judge};
-use crate::world::{SOON, World};
+use crate::world::{SOON, SYSTEM, World};
 
 const TIMES: usize = 5;
 /// One on each node: there is only one place for each, so the end state is one.
@@ -46,6 +48,7 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
                 node: node.clone(),
             };
             let words = format!("{fault}, {} of {TIMES}", turn + 1);
+            let killed = Timestamp::now();
             let struck = Struck::strike(fault, world.provider.as_mut(), Duration::ZERO)?;
             let strike = load.at(struck.at);
             world
@@ -58,6 +61,9 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
                 })
                 .await
                 .with_context(|| format!("after {words}{}", world.picture()))?;
+            led(world, killed)
+                .await
+                .with_context(|| format!("after {words}"))?;
             steady::calm(world, &load, REPLICAS as usize, SOON)
                 .await
                 .with_context(|| format!("after {words}"))?;
@@ -104,4 +110,20 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
         seen.file.display()
     );
     steady::nothing_wrong(&seen.entries)
+}
+
+/// Waits until an operator decides what happens: a cluster that nobody looks after is as it was for ever.
+async fn led(world: &World, since: Timestamp) -> Result<()> {
+    world
+        .until("an operator leads", SOON, async || {
+            let lease: Lease = world.namespaced(SYSTEM, "afterglow-operator").await?;
+            let renewed = lease.spec.and_then(|spec| spec.renew_time);
+            ensure!(
+                renewed.as_ref().is_some_and(|time| time.0 > since),
+                "its lease was renewed at {renewed:?}"
+            );
+            Ok(())
+        })
+        .await
+        .with_context(|| world.picture())
 }

@@ -100,13 +100,22 @@ fn masked(value: &Value) -> Value {
             fields
                 .iter()
                 .filter(|(name, _)| !GIVEN.contains(&name.as_str()) && !MEASURED.contains(&name.as_str()))
-                .map(|(name, value)| (name.clone(), masked(value)))
+                .map(|(name, value)| (name.clone(), masked(&without_memory(name, value))))
                 .collect::<Map<String, Value>>(),
         ),
         Value::Array(values) => Value::Array(in_order(values.iter().map(masked).collect())),
         Value::String(text) if is_time(text) => Value::String("a time".to_owned()),
         other => other.clone(),
     }
+}
+
+/// A model's profile holds the memory that was measured; elsewhere that word is a wish, or what a device has.
+fn without_memory(name: &str, value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(profile) = value.as_object_mut().filter(|_| name == "profile") {
+        profile.remove("memory");
+    }
+    value
 }
 
 /// Conditions by their type: Kubernetes puts the one that changed last at the end.
@@ -181,13 +190,13 @@ mod tests {
     fn identities_versions_times_and_measurements_make_no_difference() {
         let before = json!({
             "metadata": {"uid": "1", "resourceVersion": "7", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "status": {"profile": {"latencies": [{"batch": 1}], "deviceNodes": 4}, "conditions": [
+            "status": {"profile": {"latencies": [{"batch": 1}], "memory": "5Mi", "deviceNodes": 4}, "conditions": [
                 {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00.123456Z"},
             ]},
         });
         let after = json!({
             "metadata": {"uid": "2", "resourceVersion": "9", "generation": 2, "creationTimestamp": "2027-01-01T00:00:00Z"},
-            "status": {"profile": {"latencies": [], "deviceNodes": 4}, "conditions": [
+            "status": {"profile": {"latencies": [], "memory": "6Mi", "deviceNodes": 4}, "conditions": [
                 {"type": "Ready", "status": "True", "lastTransitionTime": "2028-02-02T00:00:00Z"},
             ]},
         });

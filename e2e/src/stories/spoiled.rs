@@ -153,31 +153,45 @@ pub(super) async fn a_spoiled_status_is_put_right_by_its_owner(world: &mut World
         "lastTransitionTime": "2000-01-01T00:00:00Z",
     });
     let endpoint = json!({"grpc": "192.0.2.1:1", "http": "192.0.2.1:2", "model": "another"});
-    let spoil = |object: &str, status: &serde_json::Value| {
+    let spoiled = [
+        (
+            format!("modelreplica/{name}"),
+            json!({"conditions": [nonsense], "endpoint": endpoint}),
+        ),
+        (
+            format!("gpunode/{NODE}"),
+            json!({"conditions": [nonsense], "devices": [], "offered": 0}),
+        ),
+        (
+            format!("modeldeployment/{NAME}"),
+            json!({"conditions": [nonsense], "readyReplicas": 77, "revision": 0}),
+        ),
+        (
+            "inferencecluster/default".to_owned(),
+            json!({"conditions": [nonsense], "readyNodes": 0, "devices": 0}),
+        ),
+    ];
+    // One after the other: whose owner looks only when something else has changed is found out.
+    for (object, status) in spoiled {
         let patch = json!({"status": status}).to_string();
         let call = [
             "patch",
-            object,
+            &object,
             "--subresource=status",
             "--type=merge",
             "-p",
             &patch,
         ];
-        world.kubectl(&call)
-    };
-    spoil(
-        &format!("modelreplica/{name}"),
-        &json!({"conditions": [nonsense], "endpoint": endpoint}),
-    )?;
-    spoil(
-        &format!("gpunode/{NODE}"),
-        &json!({"conditions": [nonsense], "devices": [], "offered": 0}),
-    )?;
-    spoil(
-        &format!("modeldeployment/{NAME}"),
-        &json!({"conditions": [nonsense], "readyReplicas": 77, "revision": 0}),
-    )?;
-    state::again(world, &before, SOON).await?;
+        world.kubectl(&call)?;
+        let began = Instant::now();
+        state::again(world, &before, SOON)
+            .await
+            .with_context(|| format!("after the status of {object} was spoiled"))?;
+        anstream::println!(
+            "    the status of {object} was right again after {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
+    }
     no_crash_loop(world, restarts).await?;
     steady::calm(world, &load, 3, SOON).await?;
     told(&load.end().await?)

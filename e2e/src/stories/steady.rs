@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::faults::Program;
 use crate::load::{Load, Plan, judge};
 use crate::wire;
-use crate::world::{FIRST_START, MINILM, SOON, SYSTEM, World};
+use crate::world::{FIRST_START, SOON, SYSTEM, World};
 
 /// The deployment, in the default namespace.
 pub(super) const NAME: &str = "steady";
@@ -22,13 +22,9 @@ const CALM: Duration = Duration::from_secs(5);
 pub(super) async fn serve(world: &World, replicas: i32) -> Result<()> {
     world.install()?;
     world.cluster_ready("default", FIRST_START).await?;
-    world.kubectl(&[
-        "delete",
-        "modeldeployment",
-        MINILM,
-        "--ignore-not-found",
-        "--timeout=120s",
-    ])?;
+    // Also what a story that failed has left.
+    let others = format!("--field-selector=metadata.name!={NAME}");
+    world.kubectl(&["delete", "modeldeployments", &others, "--timeout=120s"])?;
     world.apply(&[world.models.deployment("default", NAME, "perceptron", replicas)?])?;
     world
         .deployment_ready("default", NAME, replicas, FIRST_START)

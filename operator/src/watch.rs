@@ -13,6 +13,7 @@ use afterglow_crds::{GpuNode, InferenceCluster, ModelDeployment, ModelReplica, l
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -318,7 +319,16 @@ impl Seen {
     }
 }
 
-/// What somebody wants of an object: all but its status, which is the operator's own word.
+/// Of the record of who wrote what, keeps who else wrote a status and when: the rest is long, and nobody here reads it.
+fn keep_foreign(written: &mut Vec<ManagedFieldsEntry>) {
+    written.retain_mut(|entry| {
+        entry.fields_v1 = None;
+        entry.subresource.as_deref() == Some("status")
+            && entry.manager.as_deref() != Some(labels::OPERATOR_MANAGER)
+    });
+}
+
+/// What somebody wants of an object: all but its status, which is the operator's own word, unless somebody else wrote there.
 fn wish<K: Resource>(object: &DeserializeGuard<K>) -> u64 {
     let meta = object.meta();
     let mut hasher = DefaultHasher::new();
@@ -327,6 +337,10 @@ fn wish<K: Resource>(object: &DeserializeGuard<K>) -> u64 {
     meta.deletion_timestamp.is_some().hash(&mut hasher);
     meta.finalizers.hash(&mut hasher);
     meta.annotations.hash(&mut hasher);
+    for entry in meta.managed_fields.iter().flatten() {
+        entry.manager.hash(&mut hasher);
+        entry.time.as_ref().map(|time| time.0).hash(&mut hasher);
+    }
     object
         .0
         .as_ref()
@@ -409,11 +423,7 @@ where
         let metrics = metrics.clone();
         let kind = self.kind;
         let events = watch(self.api, config.timeout(WATCH_SECONDS))
-            .map_ok(|event| {
-                event.modify(|object| {
-                    object.managed_fields_mut().clear();
-                })
-            })
+            .map_ok(|event| event.modify(|object| keep_foreign(object.managed_fields_mut())))
             .backoff(Patience::default())
             .reflect(self.writer);
         tasks.spawn(events.for_each(move |event| {
@@ -479,6 +489,24 @@ mod tests {
         assert!(!is_news(
             json!({ "/metadata/resourceVersion": "2", "/status": { "readyReplicas": 1 } })
         ));
+        let written = |manager: &str, time: &str| {
+            let mut guard = deployment(&json!({ "/metadata/managedFields": [
+                { "manager": manager, "operation": "Update", "subresource": "status", "time": time, "fieldsV1": {} },
+                { "manager": "kubectl", "operation": "Update", "time": time, "fieldsV1": {} },
+            ] }));
+            keep_foreign(guard.managed_fields_mut());
+            seen.is_news(&Change::Object(&guard), wish)
+        };
+        assert!(
+            !written(labels::OPERATOR_MANAGER, "2026-01-01T00:00:00Z"),
+            "our own word"
+        );
+        assert!(
+            written("kubectl-patch", "2026-01-01T00:00:00Z"),
+            "somebody else's is put right"
+        );
+        assert!(!written("kubectl-patch", "2026-01-01T00:00:00Z"), "once");
+        assert!(written("kubectl-patch", "2026-01-01T00:00:01Z"), "and again");
         assert!(is_news(json!({ "/metadata/generation": 2 })));
         assert!(is_news(
             json!({ "/metadata/generation": 2, "/metadata/uid": "v" })

@@ -29,7 +29,7 @@ pub enum Fault {
         /// Which.
         node: String,
     },
-    /// A node comes back as a new machine of its name: no disk, no images (`afterglow-e2e load` brings them).
+    /// A node comes back as a new machine of its name: an empty disk, and the images that were loaded on every node.
     Wipe {
         /// Which.
         node: String,
@@ -91,9 +91,11 @@ impl Fault {
             Self::Partition { node } => provider.partition(node),
             Self::Reboot { node } => provider.power_cut(node).and_then(|()| provider.reboot(node)),
             Self::Wipe { node } => provider.power_cut(node).and_then(|()| provider.replace(node)),
+            // One, where there are several: two schedulers may share a node.
             Self::Kill { program, node } => program
                 .surely_on(provider, node)?
                 .iter()
+                .take(1)
                 .try_for_each(|process| process.signal(Signal::KILL)),
             Self::Freeze { program, node } => {
                 scar.frozen = program.surely_on(provider, node)?;

@@ -11,7 +11,7 @@ use super::program::Program;
 
 /// After the end of a fault, before the next: longer than recovery may take, so that each is seen alone.
 pub const REST: Duration = Duration::from_secs(45);
-/// Kubernetes starts a container again at once, then after 10 s, then after 20: that pause is not ours to be measured.
+/// Kubernetes starts a container again at once, and lets every further start wait: that pause is not ours to be measured.
 const KILLS: u32 = 2;
 
 /// What there is to strike.
@@ -74,7 +74,7 @@ pub fn plan(seed: u64, field: &Field<'_>, count: usize) -> Vec<Strike> {
     strikes
 }
 
-/// A kind of fault that a plan may hold. A wiped node has no images, and a frozen scheduler is for the client's own load
+/// A kind of fault that a plan may hold. A wiped node gets its images for longer than there is between two faults, and a frozen scheduler is for the client's own load
 /// balancer to notice: these are for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -115,7 +115,9 @@ impl Kind {
             // Shorter than a client waits: what stood still is late, not lost.
             Self::Freeze(Program::Engine) => (2000, 5000),
             Self::Freeze(_) => (5000, 15_000),
-            Self::PowerCut | Self::Partition => (10_000, 20_000),
+            // Longer than the operator waits for an agent: its replica is to serve elsewhere before the node is back.
+            Self::PowerCut => (35_000, 45_000),
+            Self::Partition => (10_000, 20_000),
             Self::StopApiServer | Self::SlowApiServer | Self::FillDisk | Self::LockDisk => (15_000, 30_000),
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Looked {
 }
 
 /// From a strike to when so many replicas answer again, for good as far as the time until `until` goes. Zero if they never
-/// were fewer; `None` if at the end they still are.
+/// were fewer; `None` if at the end they still are. One look between two that found all is an answer that was slow.
 pub fn full_capacity(
     samples: &[Sample],
     wanted: usize,
@@ -42,20 +42,27 @@ pub fn full_capacity(
     until: Duration,
 ) -> Option<Duration> {
     let window = || {
-        samples
-            .iter()
-            .filter(|sample| (strike..until).contains(&sample.at))
+        let all = samples.iter().enumerate();
+        all.filter(|(_, sample)| (strike..until).contains(&sample.at))
+    };
+    let lacks = |place: usize| {
+        let sample = samples.get(place);
+        sample.is_some_and(|sample| sample.answering < wanted)
+    };
+    let slow = |place: usize| {
+        let before = place.checked_sub(1).is_some_and(lacks);
+        !before && place + 1 < samples.len() && !lacks(place + 1)
     };
     let Some(last_lack) = window()
-        .filter(|sample| sample.answering < wanted)
-        .map(|sample| sample.at)
+        .filter(|(place, _)| lacks(*place) && !slow(*place))
+        .map(|(_, sample)| sample.at)
         .max()
     else {
         return Some(Duration::ZERO);
     };
     window()
-        .find(|sample| sample.at > last_lack)
-        .map(|sample| sample.at.saturating_sub(strike))
+        .find(|(_, sample)| sample.at > last_lack)
+        .map(|(_, sample)| sample.at.saturating_sub(strike))
 }
 
 /// Looks until it is told to stop.
@@ -131,6 +138,17 @@ mod tests {
         let seen = samples(&[2, 2, 1, 1, 2, 2, 1, 1, 2, 2]);
         assert_eq!(full_capacity(&seen, 2, seconds(2), seconds(10)), Some(seconds(6)));
         assert_eq!(full_capacity(&seen, 2, seconds(2), seconds(6)), Some(seconds(2)));
+    }
+
+    #[test]
+    fn one_slow_answer_is_no_lack_and_the_last_look_of_all_is_taken_at_its_word() {
+        let seen = samples(&[2, 2, 1, 1, 2, 2, 1, 2, 2, 1]);
+        assert_eq!(full_capacity(&seen, 2, seconds(2), seconds(9)), Some(seconds(2)));
+        assert_eq!(
+            full_capacity(&seen, 2, seconds(5), seconds(9)),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(full_capacity(&seen, 2, seconds(5), seconds(10)), None);
     }
 
     #[test]

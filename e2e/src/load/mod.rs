@@ -150,10 +150,10 @@ impl Load {
         &self.ledger
     }
 
-    /// How many replicas answered at the last look.
-    pub fn answering(&self) -> usize {
+    /// The last look at how many replicas answer.
+    pub fn looked(&self) -> Option<Sample> {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        samples.last().map_or(0, |sample| sample.answering)
+        samples.last().copied()
     }
 
     /// What was seen so far, with the ledger written down.

@@ -95,6 +95,14 @@ impl Local {
         Ok(())
     }
 
+    /// Starts a node on the disk that it has, whatever is left of it.
+    fn boot(&self, number: u8, archives: &[PathBuf]) -> Result<()> {
+        node::cut(&self.state, number);
+        cleanup::node(number);
+        network::node(number)?;
+        node::start(&self.tools, &self.state, number, self.ends, archives)
+    }
+
     fn api_server_ready(&self) -> Result<()> {
         until("the API server is ready", Duration::from_mins(1), || {
             let said = self.kubectl(&["get", "--raw", "/readyz", "--request-timeout=5s"])?;
@@ -164,6 +172,7 @@ impl Provider for Local {
     }
 
     fn load(&mut self, archive: &Path) -> Result<()> {
+        self.state.remember(archive)?;
         let import = |number: u8| {
             node::import(&self.tools, &self.state, number, archive)
                 .with_context(|| format!("import {} on node{number}", archive.display()))
@@ -197,12 +206,8 @@ impl Provider for Local {
     }
 
     fn reboot(&mut self, node: &str) -> Result<()> {
-        let number = number(node)?;
-        node::cut(&self.state, number);
-        cleanup::node(number);
-        network::node(number)?;
         let archives = images::base(&self.tools)?;
-        node::start(&self.tools, &self.state, number, self.ends, &archives)
+        self.boot(number(node)?, &archives)
     }
 
     fn replace(&mut self, node: &str) -> Result<()> {
@@ -210,7 +215,9 @@ impl Provider for Local {
         node::cut(&self.state, number);
         cleanup::node(number);
         self.state.wipe(number)?;
-        self.reboot(node)
+        // What was on every node: a new one cannot pull it.
+        let archives = [images::base(&self.tools)?, self.state.images()].concat();
+        self.boot(number, &archives)
     }
 
     fn partition(&mut self, node: &str) -> Result<()> {

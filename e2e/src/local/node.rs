@@ -217,6 +217,8 @@ fn configure(tools: &Tools, state: &State, number: u8) -> Result<()> {
         // An imported image cannot be pulled again: none is ever removed.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
+        // What is killed again and again is to be seen starting, not waiting for up to five minutes by Kubernetes' own rule.
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "10s"},
         "nodeStatusUpdateFrequency": "5s",
         "nodeLeaseDurationSeconds": 40,
         "maxPods": 110,

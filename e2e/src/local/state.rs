@@ -115,6 +115,25 @@ impl State {
         fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))
     }
 
+    /// Notes an image archive that every node has.
+    pub(super) fn remember(&self, archive: &Path) -> Result<()> {
+        let mut known = self.images();
+        if !known.iter().any(|other| other == archive) {
+            known.push(archive.to_owned());
+        }
+        let lines: Vec<_> = known.iter().map(|path| path.to_string_lossy()).collect();
+        self.write("images", &lines.join("\n"))
+    }
+
+    /// Those archives, as far as they are still there.
+    pub(super) fn images(&self) -> Vec<PathBuf> {
+        let text = fs::read_to_string(self.folder.join("images")).unwrap_or_default();
+        text.lines()
+            .map(PathBuf::from)
+            .filter(|path| path.is_file())
+            .collect()
+    }
+
     /// Numbers of the nodes that have a disk.
     pub(super) fn nodes(&self) -> Vec<u8> {
         (1..=super::MOST_NODES)

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
 
 use super::state;
 use super::steady;
 use crate::faults::{Fault, Program, Struck};
 use crate::load::{full_capacity, judge};
-use crate::world::{SOON, World};
+use crate::world::{SOON, SYSTEM, World};
 
 const TIMES: usize = 5;
 /// One on each node: there is only one place for each, so the end state is one.
@@ -40,24 +42,28 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
                 world.picture()
             );
             let node = places[turn % places.len()].1.clone();
-            let killed = program.on(world.provider.as_ref(), &node)?;
+            let before = program.on(world.provider.as_ref(), &node)?;
             let fault = Fault::Kill {
                 program,
                 node: node.clone(),
             };
             let words = format!("{fault}, {} of {TIMES}", turn + 1);
+            let killed = Timestamp::now();
             let struck = Struck::strike(fault, world.provider.as_mut(), Duration::ZERO)?;
             let strike = load.at(struck.at);
-            // Kubernetes lets the fifth start of a container wait for 80 s.
             world
                 .until(&format!("{program} runs on {node} again"), SOON, async || {
                     let now = program.on(world.provider.as_ref(), &node)?;
-                    let new = now.iter().filter(|process| !killed.contains(process)).count();
-                    ensure!(new >= killed.len(), "{new} of {} are back", killed.len());
+                    let new = now.iter().filter(|process| !before.contains(process)).count();
+                    ensure!(new > 0, "no new one among {} processes", now.len());
+                    ensure!(now.len() >= before.len(), "{} of {} run", now.len(), before.len());
                     Ok(())
                 })
                 .await
                 .with_context(|| format!("after {words}{}", world.picture()))?;
+            led(world, killed)
+                .await
+                .with_context(|| format!("after {words}"))?;
             steady::calm(world, &load, REPLICAS as usize, SOON)
                 .await
                 .with_context(|| format!("after {words}"))?;
@@ -104,4 +110,20 @@ pub(super) async fn what_is_killed_comes_back_and_leaves_the_cluster_as_it_was(
         seen.file.display()
     );
     steady::nothing_wrong(&seen.entries)
+}
+
+/// Waits until an operator decides what happens: a cluster that nobody looks after is as it was for ever.
+async fn led(world: &World, since: Timestamp) -> Result<()> {
+    world
+        .until("an operator leads", SOON, async || {
+            let lease: Lease = world.namespaced(SYSTEM, "afterglow-operator").await?;
+            let renewed = lease.spec.and_then(|spec| spec.renew_time);
+            ensure!(
+                renewed.as_ref().is_some_and(|time| time.0 > since),
+                "its lease was renewed at {renewed:?}"
+            );
+            Ok(())
+        })
+        .await
+        .with_context(|| world.picture())
 }

@@ -23,6 +23,7 @@ mod spoiled;
 mod standalone;
 mod state;
 mod steady;
+mod wiped;
 
 use std::pin::Pin;
 
@@ -79,6 +80,7 @@ fn faults() -> Vec<Story> {
         spoiled::a_spoiled_model_is_never_served_and_heals_by_itself,
         spoiled::a_spoiled_status_is_put_right_by_its_owner,
         idle::an_idle_cluster_writes_nothing_but_its_leases,
+        wiped::a_node_that_comes_back_as_a_new_machine_serves_again,
     ]
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::faults::Program;
 use crate::load::{Load, Plan, judge};
 use crate::wire;
-use crate::world::{FIRST_START, MINILM, SOON, SYSTEM, World};
+use crate::world::{FIRST_START, SOON, SYSTEM, World};
 
 /// The deployment, in the default namespace.
 pub(super) const NAME: &str = "steady";
@@ -21,13 +22,9 @@ const CALM: Duration = Duration::from_secs(5);
 pub(super) async fn serve(world: &World, replicas: i32) -> Result<()> {
     world.install()?;
     world.cluster_ready("default", FIRST_START).await?;
-    world.kubectl(&[
-        "delete",
-        "modeldeployment",
-        MINILM,
-        "--ignore-not-found",
-        "--timeout=120s",
-    ])?;
+    // Also what a story that failed has left.
+    let others = format!("--field-selector=metadata.name!={NAME}");
+    world.kubectl(&["delete", "modeldeployments", &others, "--timeout=120s"])?;
     world.apply(&[world.models.deployment("default", NAME, "perceptron", replicas)?])?;
     world
         .deployment_ready("default", NAME, replicas, FIRST_START)
@@ -53,16 +50,20 @@ pub(super) async fn load(world: &World, name: &str, rate: u32, replicas: usize) 
 
 /// Waits until so many replicas answer and, for a while, every request was good.
 pub(super) async fn calm(world: &World, load: &Load, replicas: usize, limit: Duration) -> Result<()> {
+    let asked_at = load.clock();
     let asked = world
         .until(
             &format!("{replicas} replicas answer, and every request for 5 s"),
             limit,
             async || {
-                let (now, answering) = (load.clock(), load.answering());
+                let now = load.clock();
+                let looked = load.looked().context("nobody has looked yet")?;
+                // A look from before what was done just now would show what was before.
+                ensure!(looked.at > asked_at, "nobody has looked since");
                 ensure!(
-                    answering >= replicas,
-                    "{answering} of {replicas} replicas answer{}",
-                    world.picture()
+                    looked.answering >= replicas,
+                    "{} of {replicas} replicas answer",
+                    looked.answering
                 );
                 ensure!(now > CALM, "it has only begun");
                 let recent = load.ledger().since(now.saturating_sub(CALM));
@@ -107,6 +108,18 @@ pub(super) async fn answering(world: &World, wanted: usize) -> Result<()> {
         )
         .await
         .with_context(|| world.picture())
+}
+
+/// Waits until a node that was started anew has its agent again.
+pub(super) async fn booted(world: &World, node: &str) -> Result<()> {
+    let object = format!("node/{node}");
+    world.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", &object])?;
+    world
+        .until(&format!("the agent of {node} runs"), FIRST_START, async || {
+            Program::Agent.surely_on(world.provider.as_ref(), node).map(drop)
+        })
+        .await?;
+    rolled_out(world)
 }
 
 /// Has operators and schedulers run elsewhere than on these nodes, which are about to fail: how long Kubernetes itself sends

@@ -250,6 +250,11 @@ impl Resident {
         let Some(tree) = self.tree() else {
             return Event::TreeLost;
         };
+        // A second engine reads files that have lain there for as long as the first one served.
+        let source = &self.replica.spec.model.source;
+        if self.up.is_some() && !shared.fetcher.whole(source).await {
+            return Event::TreeLost;
+        }
         let placed = package::place(
             &up.repository,
             &self.name,

@@ -192,12 +192,14 @@ fn ready(view: &View<'_>, agents_are_starting: bool) -> condition::State {
     if let Some(error) = plan.errors.first() {
         return state(false, "ApplyFailed", format!("{message}. {error}"));
     }
-    // The source's fault first: no device will help.
+    // The source's fault first: no device will help. What a lost one said last is no reason any more.
     let failed = [State::SourceFailed, State::DeviceFailed]
         .into_iter()
         .find_map(|kind| {
             view.newest()
-                .filter(|replica| replica.metadata.deletion_timestamp.is_none())
+                .filter(|replica| {
+                    replica.metadata.deletion_timestamp.is_none() && !fleet::is_lost(view.facts, replica)
+                })
                 .find(|replica| failure::state(replica) == kind)
         });
     if let Some(replica) = failed {

@@ -71,6 +71,22 @@ fn replicas_of_a_dead_node_are_replaced_and_do_not_count() {
 }
 
 #[test]
+fn what_a_replica_of_a_dead_node_said_last_is_no_reason_any_more() {
+    for reason in ["SourceUnreachable", "OutOfMemory"] {
+        let failed = saying(replica("bert-1-x", 1, "a", "gpu-0"), "False", reason, "");
+        let base = facts(json!({}), vec![gpu_node("a", &[8 * GI])]);
+        let mut facts = settled(with(base, vec![failed]), 1);
+        assert!(said(&facts, READY).starts_with("False ReplicaFailed"), "{reason}");
+        facts.judgement = Arc::new(Judgement {
+            dead: ["a".to_owned()].into(),
+            ..Judgement::default()
+        });
+        let words = said(&facts, READY);
+        assert!(words.starts_with("False NoDeviceFits"), "{reason}: {words}");
+    }
+}
+
+#[test]
 fn a_device_that_is_to_be_lent_is_emptied_even_where_no_other_can_take_over() {
     let serving = ready(replica("bert-1-x", 1, "a", "gpu-0"));
     let mut alone = settled(

@@ -151,6 +151,7 @@ fn write_configuration(folder: &Path, port: u16) -> Result<()> {
     };
     let key = rcgen::KeyPair::generate().context("make the key of ServiceAccount tokens")?;
     write("sa.key", &key.serialize_pem())?;
+    write("sa.pub", &key.public_key_pem())?;
     write(
         "tokens.csv",
         &format!("{ADMIN},admin,u1,\"system:masters\"\n{PROXY},proxy,u2,\"system:masters\"\n"),
@@ -198,7 +199,7 @@ fn api_server(folder: &Path, store: u16, port: u16) -> Vec<String> {
         format!("--secure-port={port}"),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--cert-dir={folder}/pki"),
-        format!("--service-account-key-file={folder}/sa.key"),
+        format!("--service-account-key-file={folder}/sa.pub"),
         format!("--service-account-signing-key-file={folder}/sa.key"),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),

@@ -20,6 +20,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
@@ -27,6 +28,7 @@ use crate::cluster::build::{Kind, MANAGED_BY};
 use crate::cluster::claim::{self, Claim};
 use crate::metrics::Metrics;
 use crate::queue::{Key, Queue};
+use crate::told::Told;
 
 /// How long the server keeps a watch open.
 const WATCH_SECONDS: u32 = 25;
@@ -52,6 +54,8 @@ pub(crate) struct World {
     pub(crate) leases: Store<DeserializeGuard<Lease>>,
     /// What this operator has made, by kind.
     pub(crate) children: Arc<HashMap<Kind, Store<DynamicObject>>>,
+    /// What it has said of them.
+    pub(crate) told: Arc<Told>,
 }
 
 /// Who wants to know of changes.
@@ -104,6 +108,7 @@ impl World {
             namespaces: namespaces.store.clone(),
             leases: leases.store.clone(),
             children: Arc::new(stores),
+            told: Arc::default(),
         };
 
         let own = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
@@ -122,33 +127,47 @@ impl World {
         clusters.spawn(all(), metrics, tasks, {
             let (world, queues) = (world.clone(), queues.clone());
             let seen = Seen::default();
-            // A new status is the operator's own word: it must not cut short the wait after a failure.
-            move |change| match change {
-                Change::Object(cluster) | Change::Gone(cluster) => {
-                    if seen.is_news(&change, wish) {
-                        queues.clusters.add(Key::of(cluster));
+            // A new status is the operator's own word: it must not cut short the wait after a failure. What somebody else has
+            // said there is put right at once.
+            move |change| {
+                let is_news = seen.is_news(&change, wish);
+                match change {
+                    Change::Object(cluster) | Change::Gone(cluster) => {
+                        let status = cluster
+                            .0
+                            .as_ref()
+                            .ok()
+                            .and_then(|cluster| cluster.status.as_ref());
+                        if world.is_contradicted(&change, status) || is_news {
+                            queues.clusters.add(Key::of(cluster));
+                        }
+                        // They also tell of how it is.
+                        world.ask_deployments(&queues, |spec| spec.cluster == cluster.name_any());
                     }
-                    // They also tell of how it is.
-                    world.ask_deployments(&queues, |spec| spec.cluster == cluster.name_any());
+                    Change::Anything => world.ask_all(&queues),
                 }
-                Change::Anything => world.ask_all(&queues),
             }
         });
         deployments.spawn(all(), metrics, tasks, {
             let (world, queues) = (world.clone(), queues.clone());
             let seen = Seen::default();
-            move |change| match change {
-                // As above.
-                _ if !seen.is_news(&change, wish) => {}
-                Change::Object(deployment) | Change::Gone(deployment) => {
-                    queues.deployments.add(Key::of(deployment));
-                    // The name it wants may be another's, and its namespace may need, or no longer need, a Service.
-                    if let Ok(deployment) = &deployment.0 {
-                        queues.clusters.add(Key::cluster(&deployment.spec.cluster));
-                        world.ask_rivals(&queues, deployment);
+            // As above.
+            move |change| {
+                let is_news = seen.is_news(&change, wish);
+                match change {
+                    Change::Object(deployment) | Change::Gone(deployment) => {
+                        let status = deployment.0.as_ref().ok().and_then(|one| one.status.as_ref());
+                        if world.is_contradicted(&change, status) || is_news {
+                            queues.deployments.add(Key::of(deployment));
+                        }
+                        // The name it wants may be another's, and its namespace may need, or no longer need, a Service.
+                        if is_news && let Ok(deployment) = &deployment.0 {
+                            queues.clusters.add(Key::cluster(&deployment.spec.cluster));
+                            world.ask_rivals(&queues, deployment);
+                        }
                     }
+                    Change::Anything => world.ask_all(&queues),
                 }
-                Change::Anything => world.ask_all(&queues),
             }
         });
         replicas.spawn(all(), metrics, tasks, {
@@ -238,6 +257,18 @@ impl World {
             Claim::Elsewhere(_) => false,
             // Its own turn claims it first; one that is leaving or cannot be read has none in which that happens.
             Claim::Free => cluster.0.is_err() || cluster.meta().deletion_timestamp.is_some(),
+        }
+    }
+
+    /// Whether an object's status is not what this operator has said last.
+    fn is_contradicted<K: Resource>(&self, change: &Change<'_, K>, status: Option<&impl Serialize>) -> bool {
+        match change {
+            Change::Object(object) => self.told.is_contradicted(&Key::of(*object), status),
+            Change::Gone(object) => {
+                self.told.forget(&Key::of(*object));
+                false
+            }
+            Change::Anything => false,
         }
     }
 

@@ -18,6 +18,7 @@ use super::plan::{Applied, Plan};
 use crate::call::{self, call_opt};
 use crate::cluster::AGENTS_STARTING;
 use crate::operator::Context;
+use crate::queue::Key;
 
 /// Writes the status and tells of what has changed; `Some`: look again after that long, even if nothing happens.
 #[tracing::instrument(level = "debug", skip_all)]
@@ -29,6 +30,7 @@ pub(crate) async fn report(
     let deployment = &facts.deployment;
     let now = Timestamp::now();
     let (status, again) = status(facts, plan, now);
+    context.world.told.say(Key::of(deployment), &status);
     if deployment.status.as_ref() == Some(&status) {
         return Ok(again);
     }

@@ -57,7 +57,7 @@ pub async fn strike_everywhere(prefix: &str, strike: Strike) -> Result<u64> {
     let reference = reference().await?;
     let mut lives = futures::stream::iter(1..=MOST)
         .map(|k| async move {
-            let name = format!("{prefix}-{k}");
+            let name = format!("{prefix}-{k:03}");
             let struck = Box::pin(live(&name, Some((strike, k)), Some(reference))).await;
             struck
                 .map(|(_, struck)| struck)
@@ -79,8 +79,7 @@ pub async fn strike_everywhere(prefix: &str, strike: Strike) -> Result<u64> {
 /// The life without faults.
 async fn reference() -> Result<&'static [End]> {
     static REFERENCE: OnceCell<Vec<End>> = OnceCell::const_new();
-    let ends =
-        REFERENCE.get_or_try_init(|| async { anyhow::Ok(Box::pin(live("reference", None, None)).await?.0) });
+    let ends = REFERENCE.get_or_try_init(|| async { anyhow::Ok(Box::pin(live("op0", None, None)).await?.0) });
     Ok(ends.await.context("live without faults")?.as_slice())
 }
 

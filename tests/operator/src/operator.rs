@@ -30,11 +30,45 @@ struct Call {
     kubeconfig: String,
     logs: PathBuf,
     identity: String,
+    clock: Clock,
+}
+
+/// What time it is, as the operator sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The machine's own.
+    Right,
+    /// Ten years ahead; seconds are as long as everybody's.
+    TenYearsAhead,
+    /// Its seconds last two thirds of a second.
+    Fast,
+}
+
+/// Where Debian's `libfaketime` puts it.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+impl Clock {
+    fn environment(self) -> Result<Vec<(&'static str, &'static str)>> {
+        let (time, keeps_seconds) = match self {
+            Self::Right => return Ok(Vec::new()),
+            Self::TenYearsAhead => ("+3650d", "1"),
+            Self::Fast => ("+0 x1.5", "0"),
+        };
+        ensure!(
+            Path::new(FAKETIME).exists(),
+            "{FAKETIME} is not there: run xtask/setup/setup.sh e2e first"
+        );
+        Ok(vec![
+            ("LD_PRELOAD", FAKETIME),
+            ("FAKETIME", time),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", keeps_seconds),
+        ])
+    }
 }
 
 impl Operator {
     /// Starts one in `namespace` that finds the API server at `url`. As in a pod, its name outlives a restart.
-    pub fn start(namespace: &str, identity: &str, url: &str, logs: &Path) -> Result<Self> {
+    pub fn start(namespace: &str, identity: &str, url: &str, logs: &Path, clock: Clock) -> Result<Self> {
         let kubeconfig = logs.join(format!("{identity}.kubeconfig"));
         let text = json!({
             "apiVersion": "v1",
@@ -60,6 +94,7 @@ impl Operator {
             kubeconfig: kubeconfig.to_string_lossy().into_owned(),
             logs: logs.to_owned(),
             identity: identity.to_owned(),
+            clock,
         };
         Ok(Self {
             child: call.start(1)?,
@@ -120,7 +155,8 @@ impl Operator {
 impl Call {
     fn start(&self, number: u32) -> Result<Child> {
         let log = self.logs.join(format!("{}-{number}.log", self.identity));
-        let environment = [("KUBECONFIG", self.kubeconfig.as_str()), ("HOME", "/nonexistent")];
+        let mut environment = vec![("KUBECONFIG", self.kubeconfig.as_str()), ("HOME", "/nonexistent")];
+        environment.extend(self.clock.environment()?);
         Child::start(
             "afterglow-operator",
             &self.program,

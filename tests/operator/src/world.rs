@@ -15,7 +15,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::agents::{Agents, Place};
-use crate::operator::Operator;
+use crate::operator::{Clock, Operator};
 use crate::proxy::Proxy;
 use crate::server::{Server, manifests};
 use crate::wait::{Verdict, until, verdict};
@@ -97,7 +97,12 @@ impl World {
 
     /// An operator behind a proxy.
     pub fn operator(&self, identity: &str, proxy: &Proxy) -> Result<Operator> {
-        Operator::start(&self.system, identity, &proxy.url(), &self.logs)
+        self.operator_with(identity, proxy, Clock::Right)
+    }
+
+    /// One with a clock of its own.
+    pub fn operator_with(&self, identity: &str, proxy: &Proxy, clock: Clock) -> Result<Operator> {
+        Operator::start(&self.system, identity, &proxy.url(), &self.logs, clock)
     }
 
     /// Deployments of the clients' namespace.

@@ -1,6 +1,6 @@
 //! Two operators, of which one believes to lead and does not.
 
-use afterglow_operator_tests::operator::Operator;
+use afterglow_operator_tests::operator::{Clock, Operator};
 use afterglow_operator_tests::oracles;
 use afterglow_operator_tests::proxy::{Call, Entry, Proxy, Rule, Verb, What};
 use afterglow_operator_tests::wait::{Verdict, until, verdict};
@@ -22,11 +22,15 @@ struct Pair {
 
 impl Pair {
     async fn new(name: &str, replicas: u32) -> Result<Self> {
+        Self::with_clocks(name, replicas, [Clock::Right; 2]).await
+    }
+
+    async fn with_clocks(name: &str, replicas: u32, clocks: [Clock; 2]) -> Result<Self> {
         let world = World::new(name).await?;
         let proxies = [world.proxy().await?, world.proxy().await?];
-        let first = world.operator("first", &proxies[0])?;
+        let first = world.operator_with("first", &proxies[0], clocks[0])?;
         world.set_up(replicas).await?;
-        let second = world.operator("second", &proxies[1])?;
+        let second = world.operator_with("second", &proxies[1], clocks[1])?;
         oracles::quiet(&world, &proxies[0], seconds(1)).await?;
         Ok(Self {
             world,
@@ -209,5 +213,36 @@ async fn a_leader_that_cannot_renew_stops_before_another_begins() -> Result<()> 
         !done(&pair.proxies[1], marks[1], Verb::Apply, "modeldeployments").is_empty(),
         "the second did nothing"
     );
+    pair.end().await
+}
+
+/// OP17: whoever waits has a clock that runs half as fast again, and whoever leads one that is ten years ahead.
+#[tokio::test]
+async fn clocks_that_are_wrong_take_no_lead_and_kill_no_agent() -> Result<()> {
+    let pair = Pair::with_clocks("op17-clock", 2, [Clock::TenYearsAhead, Clock::Fast]).await?;
+    let world = &pair.world;
+    let marks = [pair.proxies[0].record().mark(), pair.proxies[1].record().mark()];
+    // Twice as long as a lease lasts, in anybody's seconds.
+    tokio::time::sleep(seconds(30)).await;
+    pair.leads("first").await?;
+    for (proxy, mark) in pair.proxies.iter().zip(marks) {
+        let written = proxy.record().work_since(mark);
+        ensure!(written.is_empty(), "{written:?}");
+    }
+    world.change(MODEL, json!({ "replicas": 3 })).await?;
+    world.serves(MODEL, 3).await?;
+    // Now the fast one leads, and half a minute of its agents' silence is twenty seconds of theirs.
+    pair.operators[0].stop()?;
+    pair.leads("second").await?;
+    let mark = pair.proxies[1].record().mark();
+    tokio::time::sleep(seconds(25)).await;
+    ensure!(
+        !pair.operators[1].said()?.contains("it counts as dead"),
+        "an agent that lives was called dead"
+    );
+    let deleted = done(&pair.proxies[1], mark, Verb::Delete, "modelreplicas");
+    ensure!(deleted.is_empty(), "{deleted:?}");
+    world.serves(MODEL, 3).await?;
+    pair.operators[0].go_on()?;
     pair.end().await
 }

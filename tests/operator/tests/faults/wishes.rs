@@ -139,7 +139,7 @@ async fn every_wish_that_the_api_server_takes_gets_a_condition_and_none_ends_the
         let object: DynamicObject = serde_json::from_value(object)?;
         match api.create(&PostParams::default(), &object).await {
             Ok(_) => taken.push(name),
-            Err(kube::Error::Api(status)) if status.code == 422 => {}
+            Err(kube::Error::Api(status)) if [400, 422].contains(&status.code) => {}
             Err(error) => return Err(error).with_context(|| format!("make {name} with {spec}")),
         }
     }

@@ -45,7 +45,7 @@ pub enum Clock {
 }
 
 /// Where Debian's `libfaketime` puts it.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 impl Clock {
     fn environment(self) -> Result<Vec<(&'static str, &'static str)>> {

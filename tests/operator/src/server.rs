@@ -205,6 +205,8 @@ fn api_server(folder: &Path, store: u16, port: u16) -> Vec<String> {
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         format!("--token-auth-file={folder}/tokens.csv"),
         "--authorization-mode=RBAC".to_owned(),
+        // The agents' pods are, where there are cards.
+        "--allow-privileged=true".to_owned(),
         // As OpenShift has it; who sets an owner that blocks needs the right to its finalizers there.
         "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
         "--disable-admission-plugins=ServiceAccount".to_owned(),

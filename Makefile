@@ -16,10 +16,10 @@ SEED ?= 0
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run build model test test-rust test-python wheel sim operators bench gates generate programs images manifests chart \
-	cluster cluster-down e2e soak check fmt lint tidy deny clean
+	cluster cluster-down e2e soak operator-faults check fmt lint tidy deny clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup-run build $(PACKAGE) ## serve the quickstart's model from its YAML and search a few sentences (DEVICE=cpu, CHECK=1)
 	$(PYTHON) examples/quickstart/run.py --device $(DEVICE)
@@ -89,6 +89,9 @@ e2e: setup-e2e images $(MODEL) ## run the stories on a fresh cluster (as root; O
 soak: setup-e2e images $(MODEL) ## everything that can go wrong, on a fresh cluster (as root; an hour; ONLY=, SEED=)
 	target/release/afterglow-e2e run --set faults --set soak $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED))
 
+operator-faults: setup-e2e programs ## break the operator in every numbered way, before a real API server (five minutes; ONLY="words of a test")
+	cargo test --release --locked -p afterglow-operator-tests --test faults -- --test-threads 12 $(ONLY)
+
 check: fmt lint tidy deny ## formatting, lints, house rules, licences
 
 fmt: setup-check
@@ -97,6 +100,7 @@ fmt: setup-check
 
 lint: setup-check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked -p afterglow-operator-tests --test faults -- -D warnings
 	ruff check . && shellcheck xtask/setup/*.sh images/*.sh e2e/src/local/*.sh .ci/run
 
 tidy:

@@ -26,6 +26,7 @@ pub mod steps;
 #[cfg(test)]
 mod stub;
 mod sweep;
+mod told;
 mod watch;
 
 pub use args::Options;

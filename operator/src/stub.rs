@@ -62,6 +62,7 @@ impl Stub {
             namespaces: filled(["afterglow-system", "elsewhere", "team"].map(namespace)),
             leases: filled([]),
             children: Arc::default(),
+            told: Arc::default(),
         };
         let calls: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = calls.clone();

@@ -13,7 +13,6 @@ use afterglow_crds::{GpuNode, InferenceCluster, ModelDeployment, ModelReplica, l
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -21,6 +20,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
@@ -28,6 +28,7 @@ use crate::cluster::build::{Kind, MANAGED_BY};
 use crate::cluster::claim::{self, Claim};
 use crate::metrics::Metrics;
 use crate::queue::{Key, Queue};
+use crate::told::Told;
 
 /// How long the server keeps a watch open.
 const WATCH_SECONDS: u32 = 25;
@@ -53,6 +54,8 @@ pub(crate) struct World {
     pub(crate) leases: Store<DeserializeGuard<Lease>>,
     /// What this operator has made, by kind.
     pub(crate) children: Arc<HashMap<Kind, Store<DynamicObject>>>,
+    /// What it has said of them.
+    pub(crate) told: Arc<Told>,
 }
 
 /// Who wants to know of changes.
@@ -105,6 +108,7 @@ impl World {
             namespaces: namespaces.store.clone(),
             leases: leases.store.clone(),
             children: Arc::new(stores),
+            told: Arc::default(),
         };
 
         let own = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
@@ -123,33 +127,47 @@ impl World {
         clusters.spawn(all(), metrics, tasks, {
             let (world, queues) = (world.clone(), queues.clone());
             let seen = Seen::default();
-            // A new status is the operator's own word: it must not cut short the wait after a failure.
-            move |change| match change {
-                Change::Object(cluster) | Change::Gone(cluster) => {
-                    if seen.is_news(&change, wish) {
-                        queues.clusters.add(Key::of(cluster));
+            // A new status is the operator's own word: it must not cut short the wait after a failure. What somebody else has
+            // said there is put right at once.
+            move |change| {
+                let is_news = seen.is_news(&change, wish);
+                match change {
+                    Change::Object(cluster) | Change::Gone(cluster) => {
+                        let status = cluster
+                            .0
+                            .as_ref()
+                            .ok()
+                            .and_then(|cluster| cluster.status.as_ref());
+                        if world.is_contradicted(&change, status) || is_news {
+                            queues.clusters.add(Key::of(cluster));
+                        }
+                        // They also tell of how it is.
+                        world.ask_deployments(&queues, |spec| spec.cluster == cluster.name_any());
                     }
-                    // They also tell of how it is.
-                    world.ask_deployments(&queues, |spec| spec.cluster == cluster.name_any());
+                    Change::Anything => world.ask_all(&queues),
                 }
-                Change::Anything => world.ask_all(&queues),
             }
         });
         deployments.spawn(all(), metrics, tasks, {
             let (world, queues) = (world.clone(), queues.clone());
             let seen = Seen::default();
-            move |change| match change {
-                // As above.
-                _ if !seen.is_news(&change, wish) => {}
-                Change::Object(deployment) | Change::Gone(deployment) => {
-                    queues.deployments.add(Key::of(deployment));
-                    // The name it wants may be another's, and its namespace may need, or no longer need, a Service.
-                    if let Ok(deployment) = &deployment.0 {
-                        queues.clusters.add(Key::cluster(&deployment.spec.cluster));
-                        world.ask_rivals(&queues, deployment);
+            // As above.
+            move |change| {
+                let is_news = seen.is_news(&change, wish);
+                match change {
+                    Change::Object(deployment) | Change::Gone(deployment) => {
+                        let status = deployment.0.as_ref().ok().and_then(|one| one.status.as_ref());
+                        if world.is_contradicted(&change, status) || is_news {
+                            queues.deployments.add(Key::of(deployment));
+                        }
+                        // The name it wants may be another's, and its namespace may need, or no longer need, a Service.
+                        if is_news && let Ok(deployment) = &deployment.0 {
+                            queues.clusters.add(Key::cluster(&deployment.spec.cluster));
+                            world.ask_rivals(&queues, deployment);
+                        }
                     }
+                    Change::Anything => world.ask_all(&queues),
                 }
-                Change::Anything => world.ask_all(&queues),
             }
         });
         replicas.spawn(all(), metrics, tasks, {
@@ -242,6 +260,18 @@ impl World {
         }
     }
 
+    /// Whether an object's status is not what this operator has said last.
+    fn is_contradicted<K: Resource>(&self, change: &Change<'_, K>, status: Option<&impl Serialize>) -> bool {
+        match change {
+            Change::Object(object) => self.told.is_contradicted(&Key::of(*object), status),
+            Change::Gone(object) => {
+                self.told.forget(&Key::of(*object));
+                false
+            }
+            Change::Anything => false,
+        }
+    }
+
     /// Everybody looks again.
     pub(crate) fn ask_all(&self, queues: &Queues) {
         self.ask_clusters(queues);
@@ -319,16 +349,7 @@ impl Seen {
     }
 }
 
-/// Of the record of who wrote what, keeps who else wrote a status and when: the rest is long, and nobody here reads it.
-fn keep_foreign(written: &mut Vec<ManagedFieldsEntry>) {
-    written.retain_mut(|entry| {
-        entry.fields_v1 = None;
-        entry.subresource.as_deref() == Some("status")
-            && entry.manager.as_deref() != Some(labels::OPERATOR_MANAGER)
-    });
-}
-
-/// What somebody wants of an object: all but its status, which is the operator's own word, unless somebody else wrote there.
+/// What somebody wants of an object: all but its status, which is the operator's own word.
 fn wish<K: Resource>(object: &DeserializeGuard<K>) -> u64 {
     let meta = object.meta();
     let mut hasher = DefaultHasher::new();
@@ -337,10 +358,6 @@ fn wish<K: Resource>(object: &DeserializeGuard<K>) -> u64 {
     meta.deletion_timestamp.is_some().hash(&mut hasher);
     meta.finalizers.hash(&mut hasher);
     meta.annotations.hash(&mut hasher);
-    for entry in meta.managed_fields.iter().flatten() {
-        entry.manager.hash(&mut hasher);
-        entry.time.as_ref().map(|time| time.0).hash(&mut hasher);
-    }
     object
         .0
         .as_ref()
@@ -423,7 +440,11 @@ where
         let metrics = metrics.clone();
         let kind = self.kind;
         let events = watch(self.api, config.timeout(WATCH_SECONDS))
-            .map_ok(|event| event.modify(|object| keep_foreign(object.managed_fields_mut())))
+            .map_ok(|event| {
+                event.modify(|object| {
+                    object.managed_fields_mut().clear();
+                })
+            })
             .backoff(Patience::default())
             .reflect(self.writer);
         tasks.spawn(events.for_each(move |event| {
@@ -489,24 +510,6 @@ mod tests {
         assert!(!is_news(
             json!({ "/metadata/resourceVersion": "2", "/status": { "readyReplicas": 1 } })
         ));
-        let written = |manager: &str, time: &str| {
-            let mut guard = deployment(&json!({ "/metadata/managedFields": [
-                { "manager": manager, "operation": "Update", "subresource": "status", "time": time, "fieldsV1": {} },
-                { "manager": "kubectl", "operation": "Update", "time": time, "fieldsV1": {} },
-            ] }));
-            keep_foreign(guard.managed_fields_mut());
-            seen.is_news(&Change::Object(&guard), wish)
-        };
-        assert!(
-            !written(labels::OPERATOR_MANAGER, "2026-01-01T00:00:00Z"),
-            "our own word"
-        );
-        assert!(
-            written("kubectl-patch", "2026-01-01T00:00:00Z"),
-            "somebody else's is put right"
-        );
-        assert!(!written("kubectl-patch", "2026-01-01T00:00:00Z"), "once");
-        assert!(written("kubectl-patch", "2026-01-01T00:00:01Z"), "and again");
         assert!(is_news(json!({ "/metadata/generation": 2 })));
         assert!(is_news(
             json!({ "/metadata/generation": 2, "/metadata/uid": "v" })

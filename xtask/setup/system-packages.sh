@@ -67,6 +67,7 @@ if [[ $stage == e2e ]]; then
     command -v nsenter >/dev/null || want util-linux "a node is a set of namespaces"
     command -v mount >/dev/null || want mount "a node has mounts of its own"
     command -v runc >/dev/null || want runc "starting containers"
+    [[ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ]] || want libfaketime "an operator whose clock is wrong"
     [[ -e /usr/lib/x86_64-linux-gnu/libc.a ]] || want "gcc libc6-dev" "the pause container"
 fi
 

@@ -18,6 +18,7 @@ use super::gather::Facts;
 use super::plan::{Applied, Plan};
 use crate::call::{self, call_opt};
 use crate::operator::Context;
+use crate::queue::Key;
 
 /// Reason of `Progressing` while agents start or are replaced; deployments wait for them.
 pub(crate) const AGENTS_STARTING: &str = "AgentsStarting";
@@ -38,6 +39,7 @@ pub(crate) async fn report(
         &context.options.namespace,
         Timestamp::now(),
     );
+    context.world.told.say(Key::of(cluster), &status);
     if cluster.status.as_ref() == Some(&status) {
         return Ok(());
     }

@@ -19,6 +19,7 @@ use super::progress::DEADLINE_EXCEEDED;
 use super::view::View;
 use crate::call::{self, call_opt};
 use crate::operator::Context;
+use crate::queue::Key;
 
 /// Writes the status and tells of what has changed; `Some`: look again after that long, even if nothing happens.
 #[tracing::instrument(level = "debug", skip_all)]
@@ -30,6 +31,7 @@ pub(crate) async fn report(
     let deployment = &facts.deployment;
     let waited = context.progress.waited(facts, plan);
     let (status, again) = status(facts, plan, waited, Timestamp::now());
+    context.world.told.say(Key::of(deployment), &status);
     if deployment.status.as_ref() == Some(&status) {
         return Ok(again);
     }

@@ -1,0 +1,12 @@
+//! What the operator does when something goes wrong, number by number; `docs/dev/operator-faults.md` has the table.
+
+mod crash;
+mod deletion;
+mod idle;
+mod leaders;
+mod nodes;
+mod outage;
+mod scene;
+mod watches;
+mod wishes;
+mod writers;

@@ -105,8 +105,7 @@ impl Record {
                 (Verb::Delete, Some(200 | 202)) => Verb::Delete,
                 _ => continue,
             };
-            // One for all clusters: the first world makes it, the last one takes it away.
-            if entry.call.is_of("events") || entry.call.is_of("deviceclasses") {
+            if entry.call.is_of("events") {
                 continue;
             }
             *counts.entry((verb, entry.call.object())).or_default() += 1;

@@ -29,7 +29,7 @@ async fn a_cluster_whose_cleanup_fails_goes_when_it_works_again() -> Result<()> 
         .until("the cleanup has failed three times", REST, || rule.hits() >= 3)
         .await?;
     ensure!(
-        scene.world.clusters().get_opt("op14").await?.is_some(),
+        scene.world.clusters().get_opt(&scene.world.name).await?.is_some(),
         "the cluster went before its cleanup"
     );
     rule.lift();
@@ -130,7 +130,7 @@ async fn nothing_is_left_however_the_owner_is_deleted() -> Result<()> {
         };
         scene.world.deployments().delete(MODEL, &params).await?;
         no_replicas(&scene.world, REST).await?;
-        scene.world.clusters().delete(name, &params).await?;
+        scene.world.clusters().delete(&scene.world.name, &params).await?;
         gone(&scene.world).await?;
         scene.end().await?;
     }

@@ -117,11 +117,10 @@ async fn a_foreign_finalizer_stays_and_ours_alone_is_taken_off() -> Result<()> {
 
 /// OP30.
 #[tokio::test]
-async fn nothing_is_left_however_the_owner_is_deleted() -> Result<()> {
+async fn nothing_is_left_whether_the_owner_goes_first_or_last() -> Result<()> {
     for (name, policy) in [
         ("op30-foreground", PropagationPolicy::Foreground),
         ("op30-background", PropagationPolicy::Background),
-        ("op30-orphan", PropagationPolicy::Orphan),
     ] {
         let scene = Scene::new(name, 2).await?;
         let params = DeleteParams {

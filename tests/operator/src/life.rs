@@ -165,7 +165,7 @@ async fn restart(proxy: &Proxy, operator: &mut Operator) -> Result<()> {
     operator.kill()?;
     let mark = proxy.record().mark();
     proxy.revive();
-    operator.restart()?;
+    operator.start_again()?;
     knows(proxy, mark).await?;
     proxy.record().disturb();
     Ok(())

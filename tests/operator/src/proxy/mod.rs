@@ -110,6 +110,11 @@ impl Proxy {
         self.shared.frozen_below.send_replace(next);
     }
 
+    /// Until [`What::Halt`] has come to its end: the write is done, and nobody was told.
+    pub async fn halted(&self) {
+        self.shared.frozen(u64::MAX - 1).await;
+    }
+
     /// After [`What::Halt`]: whoever dials now is served again.
     pub fn revive(&self) {
         self.freeze();

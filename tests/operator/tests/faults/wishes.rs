@@ -46,7 +46,9 @@ async fn a_spec_that_flaps_at_ten_hertz_ends_at_the_last_wish() -> Result<()> {
 /// OP23: as a quota, a webhook or Pod Security would.
 #[tokio::test]
 async fn a_denial_midway_is_a_condition_with_its_words_and_ends_when_it_is_lifted() -> Result<()> {
-    let scene = Scene::new("op23", 1).await?;
+    // A server of its own: whatever happens to a node asks everybody to look again, and other worlds have nodes.
+    let server = Server::start("op23")?;
+    let scene = Scene::among(&server, "op23", 3, 1).await?;
     let world = &scene.world;
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.admin.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.admin.clone());

@@ -108,7 +108,9 @@ impl Record {
             if entry.call.is_of("events") {
                 continue;
             }
-            *counts.entry((verb, entry.call.object())).or_default() += 1;
+            let count = counts.entry((verb, entry.call.object())).or_default();
+            // A deletion that is asked for again carries the uid that it carried before, and changes nothing.
+            *count = if verb == Verb::Delete { 1 } else { *count + 1 };
         }
         counts
     }

@@ -90,7 +90,7 @@ soak: setup-e2e images $(MODEL) ## everything that can go wrong, on a fresh clus
 	target/release/afterglow-e2e run --set faults --set soak $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED))
 
 operator-faults: setup-e2e programs ## break the operator in every numbered way, before a real API server (five minutes; ONLY="words of a test")
-	cargo test --release --locked -p afterglow-operator-tests --test faults -- --test-threads 12 $(ONLY)
+	cargo test --release --locked --workspace --test faults -- --test-threads 12 $(ONLY)
 
 check: fmt lint tidy deny ## formatting, lints, house rules, licences
 
@@ -100,7 +100,7 @@ fmt: setup-check
 
 lint: setup-check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	cargo clippy --release --locked -p afterglow-operator-tests --test faults -- -D warnings
+	cargo clippy --release --locked --workspace --test faults -- -D warnings
 	ruff check . && shellcheck xtask/setup/*.sh images/*.sh e2e/src/local/*.sh .ci/run
 
 tidy:

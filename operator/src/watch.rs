@@ -217,7 +217,20 @@ impl World {
         });
         namespaces.spawn(all(), metrics, tasks, {
             let (world, queues) = (world.clone(), queues.clone());
-            move |_| world.ask_all(&queues)
+            // As of nodes; and of a deployment only its own namespace decides anything.
+            let seen = Seen::default();
+            move |change| {
+                if !seen.is_news(&change, relevant_namespace) {
+                    return;
+                }
+                match change {
+                    Change::Object(namespace) | Change::Gone(namespace) => {
+                        world.ask_clusters(&queues);
+                        world.ask_deployments_in(&queues, &namespace.name_any());
+                    }
+                    Change::Anything => world.ask_all(&queues),
+                }
+            }
         });
         // Renewals are no news; what follows from their absence is `liveness`' to say.
         leases.spawn(all(), metrics, tasks, |_| ());
@@ -302,6 +315,14 @@ impl World {
         }
     }
 
+    fn ask_deployments_in(&self, queues: &Queues, namespace: &str) {
+        for deployment in self.deployments.state() {
+            if deployment.namespace().as_deref() == Some(namespace) {
+                queues.deployments.add(Key::of(&*deployment));
+            }
+        }
+    }
+
     /// Those in the same namespace that want the same name.
     fn ask_rivals(&self, queues: &Queues, one: &ModelDeployment) {
         for other in self.deployments.state() {
@@ -377,6 +398,14 @@ fn relevant(node: &DeserializeGuard<Node>) -> u64 {
             .and_then(|spec| spec.unschedulable)
             .hash(&mut hasher);
     }
+    hasher.finish()
+}
+
+fn relevant_namespace(namespace: &DeserializeGuard<Namespace>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    namespace.labels().hash(&mut hasher);
+    namespace.meta().uid.hash(&mut hasher);
+    namespace.meta().deletion_timestamp.is_some().hash(&mut hasher);
     hasher.finish()
 }
 

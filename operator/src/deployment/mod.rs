@@ -33,10 +33,11 @@ pub(crate) use revision::short_hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afterglow_crds::ModelDeployment;
-use kube::ResourceExt as _;
+use afterglow_crds::{InferenceCluster, ModelDeployment};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
 
 use crate::operator::Context;
 use crate::{call, expectations};
@@ -44,12 +45,18 @@ use crate::{call, expectations};
 /// Everything is looked at again after this long, whether anything was heard or not.
 const RESYNC: Duration = Duration::from_mins(5);
 
+/// When a cluster that exists and was not shown yet is looked for again, should nothing be heard.
+const UNSEEN: Duration = Duration::from_secs(5);
+
 /// The step that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The object itself cannot be read.
     #[error("cannot read ModelDeployment: {0}")]
     Unreadable(String),
+    /// Whether its cluster exists could not be asked.
+    #[error("cannot look for its cluster: {0}")]
+    Look(#[source] call::Error),
     /// A replica could not be made or deleted.
     #[error("cannot apply the plan: {0}")]
     Apply(#[source] call::Error),
@@ -63,6 +70,7 @@ impl Error {
     pub(crate) fn step(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "unreadable",
+            Self::Look(_) => "look",
             Self::Apply(_) => "apply",
             Self::Report(_) => "report",
         }
@@ -72,7 +80,7 @@ impl Error {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unreadable(_) => None,
-            Self::Apply(error) | Self::Report(error) => error.retry_after(),
+            Self::Look(error) | Self::Apply(error) | Self::Report(error) => error.retry_after(),
         }
     }
 }
@@ -99,6 +107,13 @@ pub(crate) async fn reconcile(
         // Its cluster is another operator's, or not claimed yet: a change of the cluster asks again.
         return Ok(Action::await_change());
     }
+    if is_unseen(&context, &deployment.spec.cluster)
+        .await
+        .map_err(Error::Look)?
+    {
+        // Its cluster's own events come, and ask again.
+        return Ok(Action::requeue(UNSEEN));
+    }
     if gather::namespace_is_leaving(&context, deployment) {
         // Nothing new may be made there, and what is there goes with it.
         return Ok(Action::await_change());
@@ -115,6 +130,25 @@ pub(crate) async fn reconcile(
         Some(error) => Err(Error::Apply(error)),
         None => Ok(Action::requeue(next_look(&context, deployment, again))),
     }
+}
+
+/// Whether a cluster exists that no watch has shown yet: each kind has a watch of its own, and after an outage that of the
+/// deployments may be the first to come back. What a cluster of another installation serves would be taken away for it.
+async fn is_unseen(context: &Context, cluster: &str) -> Result<bool, call::Error> {
+    if context.world.clusters.get(&ObjectRef::new(cluster)).is_some() {
+        return Ok(false);
+    }
+    // Its head only: also of one that cannot be read.
+    let clusters: Api<InferenceCluster> = Api::all(context.client.clone());
+    let object = format!("InferenceCluster {cluster}");
+    let found = call::call(
+        &context.metrics,
+        "get",
+        object,
+        clusters.get_metadata_opt(cluster),
+    )
+    .await?;
+    Ok(found.is_some())
 }
 
 /// Gathers and plans while nobody else does: two plans made side by side would give the same memory away twice.

@@ -108,7 +108,7 @@ async fn live(
                     result.with_context(|| format!("{stage:?}"))?;
                     break;
                 }
-                () = struck_once(rule.as_ref()), if may_kill => {
+                () = proxy.halted(), if may_kill => {
                     may_kill = false;
                     restart(&proxy, &mut operator).await?;
                 }
@@ -153,19 +153,12 @@ fn rule(strike: Strike, k: u64, world: &str) -> Rule {
     Rule::to_nth(k, Call::is_work, what)
 }
 
-async fn struck_once(rule: Option<&Rule>) {
-    match rule {
-        Some(rule) => rule.struck().await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Kills the operator, starts it anew, and waits until it knows what there is.
 async fn restart(proxy: &Proxy, operator: &mut Operator) -> Result<()> {
     operator.kill()?;
     let mark = proxy.record().mark();
     proxy.revive();
-    operator.restart()?;
+    operator.start_again()?;
     knows(proxy, mark).await?;
     proxy.record().disturb();
     Ok(())

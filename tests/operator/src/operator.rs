@@ -106,6 +106,11 @@ impl Operator {
     /// Kills it as a machine without memory would, and starts it anew as the kubelet would.
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
+        self.start_again()
+    }
+
+    /// Starts it anew after it was killed.
+    pub fn start_again(&mut self) -> Result<()> {
         self.starts += 1;
         self.child = self.call.start(self.starts)?;
         Ok(())

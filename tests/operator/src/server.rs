@@ -79,13 +79,16 @@ impl Server {
         };
         let store = start("etcd", &etcd(&folder, client, peer))?;
         let api = start("kube-apiserver", &api_server(&folder, client, port))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        // Where a runtime is running already, as in a test, another may only be driven from another thread.
+        // Where a runtime is running already, as in a test, another lives and dies on a thread of its own.
+        let installing = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(install(&tools.root, port))
+        };
         std::thread::scope(|scope| {
             scope
-                .spawn(|| runtime.block_on(install(&tools.root, port)))
+                .spawn(installing)
                 .join()
                 .map_err(|_| anyhow!("the installation panicked"))
         })?

@@ -10,7 +10,7 @@ use afterglow_e2e::tools::Tools;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, Role, RoleBinding};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -57,6 +57,8 @@ impl World {
 
     /// One with so many nodes, in the given server.
     pub async fn with_nodes(server: &Server, name: &str, nodes: usize) -> Result<Self> {
+        // With a word at its end, no world's name is the beginning of another's.
+        let name = &format!("{name}-world");
         let (system, team) = (format!("{name}-sys"), format!("{name}-team"));
         let admin = server.admin()?;
         let logs = server.folder().join("worlds").join(name);
@@ -92,7 +94,7 @@ impl World {
 
     /// A proxy that speaks in the operator's name.
     pub async fn proxy(&self) -> Result<Proxy> {
-        Proxy::start(self.upstream.clone()).await
+        Proxy::start(self.upstream.clone(), &self.name).await
     }
 
     /// An operator behind a proxy.
@@ -125,7 +127,8 @@ impl World {
         let cluster: InferenceCluster = serde_json::from_value(json!({
             "apiVersion": "afterglow.dev/v1alpha1",
             "kind": "InferenceCluster",
-            "metadata": { "name": self.name },
+            // Of all the operators in this server, the one of this world is to take it.
+            "metadata": { "name": self.name, "annotations": { "afterglow.dev/operated-from": self.system } },
             "spec": {
                 "agent": { "nodeSelector": { "afterglow.test/world": self.name } },
                 "defaultNamespace": self.team,
@@ -259,7 +262,7 @@ impl World {
     pub async fn replica_names(&self) -> Result<Vec<String>> {
         let list = self
             .replicas()
-            .list(&kube::api::ListParams::default())
+            .list(&ListParams::default())
             .await
             .context("list the replicas")?;
         let mut names: Vec<String> = list.items.iter().map(ModelReplica::name_any).collect();
@@ -273,6 +276,11 @@ impl World {
     pub async fn leave(self) -> Result<()> {
         let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
         let (params, delete) = (PatchParams::default(), DeleteParams::default());
+        // Deployments first: whoever sees one without its cluster takes its replicas away.
+        let _ = self
+            .deployments()
+            .delete_collection(&delete, &ListParams::default())
+            .await;
         for name in self.replica_names().await? {
             let _ = self.replicas().patch(&name, &params, &free).await;
         }

@@ -40,6 +40,8 @@ pub struct Call {
     pub about: Option<(String, String)>,
     /// Of a list: it may be an old one, from the API server's memory.
     pub may_be_old: bool,
+    /// It names this world; what operators do for one another's is no matter here.
+    pub is_ours: bool,
     /// Of a watch: the event that it brings.
     pub event: Option<String>,
 }
@@ -87,6 +89,7 @@ impl Call {
             part,
             about,
             may_be_old: verb == Verb::List && query.contains("resourceVersion="),
+            is_ours: false,
             event: None,
         }
     }
@@ -96,14 +99,19 @@ impl Call {
         !matches!(self.verb, Verb::Get | Verb::List | Verb::Watch)
     }
 
-    /// Whether it is a write about something that somebody wants: the renewal of a lease is the operator's own affair, and the
-    /// worlds beside this one are told of as soon as they are seen.
+    /// Whether a name in it holds this word.
+    pub(super) fn names(&self, word: &str) -> bool {
+        let about = self.about.as_ref().map(|(name, _)| name);
+        let mut names = [self.namespace.as_ref(), self.name.as_ref(), about]
+            .into_iter()
+            .flatten();
+        names.any(|name| name.contains(word))
+    }
+
+    /// Whether it is a write about something in this world that somebody wants: the renewal of a lease is the operator's own
+    /// affair.
     pub fn is_work(&self) -> bool {
-        let is_of_another_world = self
-            .about
-            .as_ref()
-            .is_some_and(|(_, reason)| reason == "OperatedElsewhere");
-        self.is_write() && self.resource != "leases" && !is_of_another_world
+        self.is_write() && self.resource != "leases" && self.is_ours
     }
 
     /// Whether it is an event of a watch that tells of something with this in its text.

@@ -43,6 +43,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     upstream: Upstream,
+    world: String,
     record: Record,
     rules: Mutex<Vec<Rule>>,
     /// Connections that were opened before this one are dead, and nobody has been told.
@@ -62,14 +63,15 @@ impl std::fmt::Debug for Upstream {
 }
 
 impl Proxy {
-    /// Starts one.
-    pub async fn start(upstream: Client) -> Result<Self> {
+    /// Starts one for an operator of a world.
+    pub async fn start(upstream: Client, world: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .context("listen for the operator")?;
         let address = listener.local_addr().context("read the proxy's address")?;
         let shared = Arc::new(Shared {
             upstream: Upstream(upstream),
+            world: world.to_owned(),
             record: Record::default(),
             rules: Mutex::default(),
             frozen_below: watch::Sender::new(0),
@@ -106,6 +108,11 @@ impl Proxy {
     pub fn freeze(&self) {
         let next = self.shared.connections.load(Ordering::SeqCst);
         self.shared.frozen_below.send_replace(next);
+    }
+
+    /// Until [`What::Halt`] has come to its end: the write is done, and nobody was told.
+    pub async fn halted(&self) {
+        self.shared.frozen(u64::MAX - 1).await;
     }
 
     /// After [`What::Halt`]: whoever dials now is served again.
@@ -186,7 +193,8 @@ async fn ask(
         .unwrap_or_default();
     let path = head.uri.path().to_owned();
     let query = head.uri.query().unwrap_or_default();
-    let call = Call::read(head.method.as_str(), &path, query, content, &body);
+    let mut call = Call::read(head.method.as_str(), &path, query, content, &body);
+    call.is_ours = call.names(&shared.world);
     let open = shared.record.begin(call.clone());
     let rule = shared.strike(&call);
     let what = rule.as_ref().map(Rule::what);

@@ -105,11 +105,12 @@ impl Record {
                 (Verb::Delete, Some(200 | 202)) => Verb::Delete,
                 _ => continue,
             };
-            // One for all clusters: the first world makes it, the last one takes it away.
-            if entry.call.is_of("events") || entry.call.is_of("deviceclasses") {
+            if entry.call.is_of("events") {
                 continue;
             }
-            *counts.entry((verb, entry.call.object())).or_default() += 1;
+            let count = counts.entry((verb, entry.call.object())).or_default();
+            // A deletion that is asked for again carries the uid that it carried before, and changes nothing.
+            *count = if verb == Verb::Delete { 1 } else { *count + 1 };
         }
         counts
     }

@@ -78,7 +78,7 @@ async fn a_leader_that_was_stopped_past_its_lease_writes_nothing_when_it_goes_on
     // It sees what has changed, and is told that another leads.
     until("op17: the first one notices", REST, async || {
         let said = pair.operators[0].said()?;
-        Ok(verdict(said.contains("another operator holds the lease"), || {
+        Ok(verdict(said.contains("stops working"), || {
             "it has not noticed".to_owned()
         }))
     })

@@ -103,6 +103,10 @@ pub(crate) fn facts(spec: Value, nodes: Vec<GpuNode>) -> Facts {
             "kind": "InferenceCluster",
             "metadata": { "name": "default" },
             "spec": {},
+            "status": { "conditions": [{
+                "type": "Progressing", "status": "False", "reason": "AgentsRun", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }] },
         }))),
         namespace_labels: BTreeMap::new(),
         rivals: Vec::new(),
@@ -126,6 +130,13 @@ pub(super) fn with(mut facts: Facts, replicas: Vec<ModelReplica>) -> Facts {
     facts.taken_names = replicas.iter().map(ResourceExt::name_any).collect();
     facts.all = replicas.clone();
     facts.own = replicas;
+    facts
+}
+
+/// One whose replicas are of the template as it stands, which is this revision.
+pub(super) fn settled(mut facts: Facts, revision: i64) -> Facts {
+    let hash = turn(&facts).revision.hash;
+    facts.deployment.status = Some(object(json!({ "revision": revision, "templateHash": hash })));
     facts
 }
 

@@ -141,13 +141,8 @@ async fn is_unseen(context: &Context, cluster: &str) -> Result<bool, call::Error
     // Its head only: also of one that cannot be read.
     let clusters: Api<InferenceCluster> = Api::all(context.client.clone());
     let object = format!("InferenceCluster {cluster}");
-    let found = call::call(
-        &context.metrics,
-        "get",
-        object,
-        clusters.get_metadata_opt(cluster),
-    )
-    .await?;
+    let get = clusters.get_metadata(cluster);
+    let found = call::call_opt(&context.metrics, "get", object, get).await?;
     Ok(found.is_some())
 }
 

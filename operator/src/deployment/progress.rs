@@ -131,14 +131,14 @@ mod tests {
 
     use super::*;
     use crate::deployment::fixtures::{
-        GI, done, facts, gpu_node, object, ready, replica, saying, turn, with,
+        GI, done, facts, gpu_node, object, ready, replica, saying, settled, turn, with,
     };
     use crate::deployment::status;
 
     /// Two of `bert` are wanted, and these exist.
     fn having(replicas: Vec<ModelReplica>) -> Facts {
         let nodes = ["a", "b"].map(|name| gpu_node(name, &[8 * GI]));
-        with(facts(json!({ "replicas": 2 }), nodes.into()), replicas)
+        settled(with(facts(json!({ "replicas": 2 }), nodes.into()), replicas), 1)
     }
 
     fn loading(name: &str, node: &str) -> ModelReplica {

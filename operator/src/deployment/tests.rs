@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::check::check;
-use super::fixtures::{GI, UID, done, facts, gpu_node, object, ready, replica, saying, turn, with};
+use super::fixtures::{GI, UID, done, facts, gpu_node, object, ready, replica, saying, settled, turn, with};
 use super::gather::{Facts, Machine, Rival};
 use super::plan::{Plan, Wanted};
 use super::report::status;
@@ -221,12 +221,6 @@ fn a_source_that_fails_is_not_tried_on_other_devices() {
 }
 
 /// The template's hash is on record, so that the replicas' revision is the newest.
-fn settled(mut facts: Facts, revision: i64) -> Facts {
-    let hash = turn(&facts).revision.hash;
-    facts.deployment.status = Some(object(json!({ "revision": revision, "templateHash": hash })));
-    facts
-}
-
 #[test]
 fn an_old_replica_that_may_serve_again_stays_while_the_newest_is_stuck() {
     let stuck = |reason| {
@@ -502,7 +496,7 @@ fn of_two_that_were_promised_the_same_memory_the_later_is_placed_again_and_then_
         let mut facts = facts(json!({ "requirements": { "memory": "5Gi" } }), nodes.clone());
         facts = with(facts, own.iter().copied().cloned().collect());
         facts.all.extend(others.iter().copied().cloned());
-        turn(&facts)
+        turn(&settled(facts, 1))
     };
 
     let plan = wishing(&[&own], &[&other]);

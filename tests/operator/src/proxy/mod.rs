@@ -215,24 +215,20 @@ async fn ask(
         }
     }
     let onward = onward.body(Body::from(body)).map_err(|_| Broken)?;
-    let asked = if let (Some(What::Delay), Some(rule)) = (what, rule.clone()) {
-        let shared = shared.clone();
-        // In a task of its own: it is carried out though the operator has long given up.
-        let late = tokio::spawn(async move {
+    let late = rule.filter(|_| matches!(what, Some(What::Delay)));
+    let (upstream, heard) = (shared.clone(), open.ear());
+    // In a task of its own: what was sent on is carried out and counted, though the operator has given up or is dead.
+    let sent = tokio::spawn(async move {
+        if let Some(rule) = late {
             rule.lifted().await;
-            let answer = shared.upstream.0.send(onward).await;
-            if let Ok(answer) = &answer {
-                open.said(answer.status().as_u16());
-            }
-            (answer, open)
-        });
-        late.await.map_err(|_| Broken)?
-    } else {
-        (shared.upstream.0.send(onward).await, open)
-    };
-    let (answer, open) = asked;
-    let answer = answer.map_err(|_| Broken)?;
-    open.said(answer.status().as_u16());
+        }
+        let answer = upstream.upstream.0.send(onward).await;
+        if let Ok(answer) = &answer {
+            heard(answer.status().as_u16());
+        }
+        answer
+    });
+    let answer = sent.await.map_err(|_| Broken)?.map_err(|_| Broken)?;
     match what {
         Some(What::CutReply) => {
             drain(answer).await;

@@ -124,8 +124,10 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn said(&self, code: u16) {
-        self.record.lock().all[self.index].said = Some(code);
+    /// Takes what the API server says, also when whoever asked has gone.
+    pub(super) fn ear(&self) -> impl FnOnce(u16) + Send + 'static + use<> {
+        let (record, index) = (self.record.clone(), self.index);
+        move |code| record.lock().all[index].said = Some(code)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use afterglow_crds::GpuNode;
 use afterglow_operator_tests::proxy::{Rule, Verb, What};
 use afterglow_operator_tests::wait::{until, verdict};
 use afterglow_operator_tests::world::{MODEL, REST};
-use anyhow::{Result, ensure};
-use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use anyhow::{Result, bail, ensure};
 use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::scene::{Scene, seconds};
@@ -182,6 +182,10 @@ async fn connections_that_die_without_a_word_cost_forty_five_seconds_at_most() -
 async fn a_status_is_never_told_of_another_object_of_that_name() -> Result<()> {
     let scene = Scene::new("op4b", 1).await?;
     let world = &scene.world;
+    let replicas = world.replicas().list(&ListParams::default()).await?.items;
+    let Some(replica) = replicas.first() else {
+        bail!("op4b: nothing serves");
+    };
     let held = scene.proxy.rule(Rule::to(
         |call| (call.is_of("modeldeployments") || call.is_of("modelreplicas")) && call.event.is_some(),
         What::Hold,
@@ -193,22 +197,34 @@ async fn a_status_is_never_told_of_another_object_of_that_name() -> Result<()> {
     })
     .await?;
     world.deploy(MODEL, 0, '3').await?;
-    // A reconcile of the old one, with something new to say: its card is too hot.
-    afterglow_operator_tests::agents::offer(&world.admin, &world.nodes[0], false).await?;
-    let before = Timestamp::now();
-    world.agents.silence(&world.nodes[0]);
+    // A turn of the old one, with something new to say: its card is to be lent, so another is to serve.
+    let mark = scene.proxy.record().mark();
+    let lend = async |devices: &[&String]| {
+        let wish = Patch::Merge(json!({ "spec": { "lend": devices } }));
+        let nodes: Api<GpuNode> = Api::all(world.admin.clone());
+        let params = PatchParams::default();
+        nodes.patch(&replica.spec.node_name, &params, &wish).await
+    };
+    lend(&[&replica.spec.device]).await?;
+    let told = || {
+        let mut told = scene.proxy.record().work_since(mark);
+        told.retain(|entry| entry.call.verb == Verb::Apply && entry.call.is_of("modeldeployments"));
+        told
+    };
     scene
-        .until("the operator has judged the silent node", seconds(50), || {
-            scene
-                .operator
-                .said()
-                .is_ok_and(|said| said.contains("it counts as dead"))
+        .until("the operator has told of the old one", REST, || {
+            told().iter().any(|entry| entry.said.is_some())
         })
         .await?;
+    let answers: Vec<Option<u16>> = told().iter().map(|entry| entry.said).collect();
+    ensure!(
+        answers.iter().all(|said| said.is_none_or(|code| code == 409)),
+        "of another object of its name it was told with {answers:?}"
+    );
     let status = world.deployments().get(MODEL).await?.status;
-    ensure!(status.is_none(), "since {before} it says {status:?}");
+    ensure!(status.is_none(), "it says {status:?}");
     held.lift();
+    lend(&[]).await?;
     world.serves(MODEL, 0).await?;
-    world.agents.wake(&world.nodes[0]);
     scene.end().await
 }

@@ -41,7 +41,8 @@ pub(crate) async fn report(
     let patch = Patch::Apply(serde_json::json!({
         "apiVersion": ModelDeployment::api_version(&()),
         "kind": ModelDeployment::kind(&()),
-        // With the uid: a status is never written to an object that was made anew under the same name.
+        // The uid says whose status this is. The API server does not compare it here, so that of an object that is gone can reach
+        // one made anew under its name, until that one is seen (docs/dev/operator-faults.md, Found).
         "metadata": { "name": name, "namespace": namespace, "uid": deployment.uid() },
         "status": status,
     }));

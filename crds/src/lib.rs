@@ -26,6 +26,8 @@ pub mod model_deployment;
 pub mod model_replica;
 pub mod quantity;
 mod rule;
+#[cfg(feature = "client")]
+pub mod status;
 #[cfg(test)]
 mod tests;
 

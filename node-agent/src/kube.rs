@@ -14,6 +14,12 @@ pub enum ApiError {
         /// What was being done, to what.
         what: String,
     },
+    /// What it was meant for is not there any more.
+    #[error("{what}: it was deleted meanwhile")]
+    Gone {
+        /// What was being done, to what.
+        what: String,
+    },
     /// It was refused, or failed.
     #[error("{what}: {source}")]
     Failed {
@@ -33,7 +39,7 @@ impl ApiError {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::Silent { .. } => None,
+            Self::Silent { .. } | Self::Gone { .. } => None,
         }
     }
 }

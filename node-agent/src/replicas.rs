@@ -229,20 +229,11 @@ impl Writer {
         let Due::Status(known) = due else {
             return Ok(());
         };
-        let patch = json!({
-            "apiVersion": ModelReplica::api_version(&()),
-            "kind": ModelReplica::kind(&()),
-            // The uid: another object of the same name is not meant.
-            "metadata": {"name": name, "namespace": namespace, "uid": replica.metadata.uid},
-            "status": reported.status,
-        });
-        let parameters = PatchParams::apply(AGENT_MANAGER).force();
         let what = format!("write the status of ModelReplica {namespace}/{name}");
-        match call(what, api.patch_status(&name, &parameters, &Patch::Apply(patch))).await {
-            Ok(_) => {}
+        let write = afterglow_crds::status::write(&api, replica, &reported.status, AGENT_MANAGER);
+        if call(what, write).await?.is_none() {
             // Gone, or another by now: the watch will tell.
-            Err(error) if matches!(error.status(), Some(404 | 409)) => {}
-            Err(error) => return Err(error),
+            return Ok(());
         }
         self.written.insert((namespace, name), known);
         self.tell(replica, &reported.status).await;

@@ -169,19 +169,11 @@ impl Publisher {
         if gpu_node.status.as_ref() == Some(status) {
             return Ok(());
         }
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": "GpuNode",
-            "metadata": {"name": self.node, "uid": gpu_node.uid()},
-            "status": status,
-        });
-        let patch = PatchParams::apply(AGENT_MANAGER).force();
-        call(
-            format!("write the status of GpuNode {}", self.node),
-            self.gpu_nodes()
-                .patch_status(&self.node, &patch, &Patch::Apply(&body)),
-        )
-        .await?;
+        let api = self.gpu_nodes();
+        let write = afterglow_crds::status::write(&api, gpu_node, status, AGENT_MANAGER);
+        let what = format!("write the status of GpuNode {}", self.node);
+        // Whoever places models has not heard it: the round must not go on to what relies on that.
+        call(&what, write).await?.ok_or(ApiError::Gone { what })?;
         tracing::info!(summary = %status.summary, offered = status.offered, "GpuNode says what this node has");
         Ok(())
     }

@@ -8,15 +8,14 @@ use afterglow_crds::{GpuNode, InferenceCluster, labels};
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus, Deployment, DeploymentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
 use kube::runtime::events::EventType;
-use kube::{Api, Resource as _, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::build::Kind;
 use super::check::Problem;
 use super::gather::Facts;
 use super::plan::{Applied, Plan};
-use crate::call::{self, call_opt};
+use crate::call::{self, call};
 use crate::operator::Context;
 use crate::queue::Key;
 
@@ -43,21 +42,10 @@ pub(crate) async fn report(
     if cluster.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let name = cluster.name_any();
     let api: Api<InferenceCluster> = Api::all(context.client.clone());
-    let patch = Patch::Apply(serde_json::json!({
-        "apiVersion": InferenceCluster::api_version(&()),
-        "kind": InferenceCluster::kind(&()),
-        "metadata": { "name": name, "uid": cluster.uid() },
-        "status": status,
-    }));
-    let params = PatchParams::apply(labels::OPERATOR_MANAGER).force();
-    let write = api.patch_status(&name, &params, &patch);
-    let object = format!("InferenceCluster {name}");
-    if call_opt(&context.metrics, "patch", object, write)
-        .await?
-        .is_some()
-    {
+    let write = afterglow_crds::status::write(&api, cluster, &status, labels::OPERATOR_MANAGER);
+    let object = format!("InferenceCluster {}", cluster.name_any());
+    if call(&context.metrics, "patch", object, write).await?.is_some() {
         context.metrics.wrote("InferenceCluster", "patch");
         tell(context, cluster, &status).await;
     }

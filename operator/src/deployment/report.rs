@@ -7,9 +7,8 @@ use afterglow_crds::model_deployment::ModelDeploymentStatus;
 use afterglow_crds::{ModelDeployment, labels};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
 use kube::runtime::events::EventType;
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 
 use super::failure::{self, State};
 use super::fleet;
@@ -17,7 +16,7 @@ use super::gather::Facts;
 use super::plan::{Applied, Plan};
 use super::progress::DEADLINE_EXCEEDED;
 use super::view::View;
-use crate::call::{self, call_opt};
+use crate::call::{self, call};
 use crate::operator::Context;
 use crate::queue::Key;
 
@@ -36,23 +35,10 @@ pub(crate) async fn report(
         return Ok(again);
     }
     let namespace = deployment.namespace().unwrap_or_default();
-    let name = deployment.name_any();
     let api: Api<ModelDeployment> = Api::namespaced(context.client.clone(), &namespace);
-    let patch = Patch::Apply(serde_json::json!({
-        "apiVersion": ModelDeployment::api_version(&()),
-        "kind": ModelDeployment::kind(&()),
-        // The uid says whose status this is. The API server does not compare it here, so that of an object that is gone can reach
-        // one made anew under its name, until that one is seen (docs/dev/operator-faults.md, Found).
-        "metadata": { "name": name, "namespace": namespace, "uid": deployment.uid() },
-        "status": status,
-    }));
-    let params = PatchParams::apply(labels::OPERATOR_MANAGER).force();
-    let write = api.patch_status(&name, &params, &patch);
-    let object = format!("ModelDeployment {namespace}/{name}");
-    if call_opt(&context.metrics, "patch", object, write)
-        .await?
-        .is_some()
-    {
+    let write = afterglow_crds::status::write(&api, deployment, &status, labels::OPERATOR_MANAGER);
+    let object = format!("ModelDeployment {namespace}/{}", deployment.name_any());
+    if call(&context.metrics, "patch", object, write).await?.is_some() {
         context.metrics.wrote("ModelDeployment", "patch");
         tell(context, deployment, &status).await;
     }

@@ -16,6 +16,7 @@ use crate::args::Options;
 use crate::call::{self, call};
 use crate::cluster;
 use crate::cluster::build::Kind;
+use crate::cluster::contest::Contests;
 use crate::deployment::{self, Progress};
 use crate::expectations::Expectations;
 use crate::first_cluster;
@@ -64,6 +65,8 @@ pub(crate) struct Context {
     pub(crate) expectations: Expectations,
     /// Since when deployments wait for something to get further.
     pub(crate) progress: Progress,
+    /// What of the clusters' objects was written, and who had changed it.
+    pub(crate) contests: Contests,
     /// Held while a deployment is planned: no two plans see the same free memory.
     pub(crate) planning: Mutex<()>,
     /// Counters.
@@ -96,6 +99,7 @@ impl Context {
             liveness,
             expectations: Expectations::default(),
             progress: Progress::default(),
+            contests: Contests::default(),
             planning: Mutex::new(()),
             metrics,
             reporter,

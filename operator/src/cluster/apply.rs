@@ -1,19 +1,21 @@
 //! Carries a plan out: server-side apply, one field manager, only on objects that are ours.
 
 use std::marker::PhantomData;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use afterglow_crds::{GpuNode, InferenceCluster, labels};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Map, Value, json};
 
 use super::build::{Child, Kind, MANAGED_BY};
 use super::claim::OPERATED_FROM;
-use super::difference::stamped;
+use super::contest::last_writer;
+use super::difference::{is_current, stamp, stamped, was_applied};
 use super::gather::Facts;
 use super::plan::{Applied, Plan, Unlabel, Wanted};
 use crate::call::{self, call, call_opt};
@@ -176,21 +178,53 @@ fn api(context: &Context, kind: Kind, namespace: Option<&str>) -> Api<DynamicObj
 
 async fn put(context: &Context, facts: &Facts, child: &Child) -> Result<(), Error> {
     let api = api(context, child.kind, child.namespace.as_deref());
-    let key = (child.kind, child.namespace.clone(), child.name.clone());
-    if !facts.children.contains_key(&key) {
-        // The stores show only what is ours: an object of somebody else must not be taken over.
+    let name = child.key();
+    let known = facts.children.get(&name);
+    let contest = facts.contests.get(&name);
+    // It has been written just so before: the watch is behind, or somebody has changed it.
+    let is_again = contest.is_some_and(|contest| contest.is_about(&stamp(child)))
+        || known.is_some_and(|live| was_applied(live, child));
+    let mut by = None;
+    if known.is_none() || is_again {
         let found = call_opt(&context.metrics, "get", child.object(), api.get(&child.name)).await?;
-        if found.is_some_and(|found| !is_ours(&found, child)) {
+        // The stores show only what is ours: an object of somebody else must not be taken over.
+        if found.as_ref().is_some_and(|found| !is_ours(found, child)) {
             return Err(Error::Foreign(child.object()));
         }
+        if found.as_ref().is_some_and(|found| is_current(found, child)) {
+            return Ok(());
+        }
+        by = found.filter(|_| is_again).map(|found| last_writer(&found));
     }
     let params = PatchParams::apply(labels::OPERATOR_MANAGER).force();
     let body = Patch::Apply(stamped(child));
     let write = api.patch(&child.name, &params, &body);
     call(&context.metrics, "patch", child.object(), write).await?;
     context.metrics.wrote(&child.kind.resource().kind, "patch");
-    tracing::info!(object = child.object(), "applied");
+    tracing::info!(object = child.object(), by, "applied");
+    if known.is_some() {
+        remember(context, facts, child, by).await;
+    }
     Ok(())
+}
+
+/// Remembers what was written, and tells of it where somebody would wonder.
+async fn remember(context: &Context, facts: &Facts, child: &Child, by: Option<String>) {
+    let is_put_back = by.is_some();
+    let contest = context
+        .contests
+        .wrote(child.key(), &stamp(child), by, Instant::now());
+    // From then on the status says so.
+    if is_put_back && !contest.is_on() {
+        let note = format!(
+            "Put back {}, which {} had changed: it follows the InferenceCluster.",
+            child.object(),
+            contest.by
+        );
+        context
+            .tell(&facts.cluster, EventType::Normal, "PutBack", "Apply", note)
+            .await;
+    }
 }
 
 fn is_ours(found: &DynamicObject, child: &Child) -> bool {

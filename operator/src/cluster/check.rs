@@ -1,7 +1,8 @@
-//! What is wrong with a cluster's spec that the API server could not see. None of it stops what is right.
+//! What is wrong with a cluster that the API server could not see. None of it stops what is right.
 
 use kube::core::Selector;
 
+use super::build;
 use super::gather::Facts;
 
 /// Something that its owner should change.
@@ -35,5 +36,24 @@ pub(crate) fn check(facts: &Facts) -> Vec<Problem> {
             ),
         });
     }
+    problems.extend(contests(facts));
+    problems
+}
+
+/// Whoever else writes what the operator writes, again and again.
+fn contests(facts: &Facts) -> Vec<Problem> {
+    let on = facts.contests.iter().filter(|(_, contest)| contest.is_on());
+    let mut problems: Vec<Problem> = on
+        .map(|(name, contest)| Problem {
+            reason: "Conflict",
+            message: format!(
+                "{} changes {} again and again, and it is put back ever more slowly. Make it leave alone what the operator sets there; what \
+                 the InferenceCluster's spec says can be changed there.",
+                contest.by,
+                build::object(name)
+            ),
+        })
+        .collect();
+    problems.sort_by(|a, b| a.message.cmp(&b.message));
     problems
 }

@@ -13,24 +13,31 @@ use crate::deployment::short_hash;
 /// Hash of what was applied last.
 const APPLIED: &str = "afterglow.dev/applied";
 
+/// The hash of an object as it should be.
+pub(crate) fn stamp(child: &Child) -> String {
+    short_hash(child.body.to_string().as_bytes(), 16)
+}
+
 /// The object with the hash of itself.
 pub(crate) fn stamped(child: &Child) -> Value {
     let mut body = child.body.clone();
-    let hash = short_hash(child.body.to_string().as_bytes(), 16);
-    body["metadata"]["annotations"][APPLIED] = json!(hash);
+    body["metadata"]["annotations"][APPLIED] = json!(stamp(child));
     body
 }
 
 /// Whether `live` is what is wanted.
 pub(crate) fn is_current(live: &DynamicObject, child: &Child) -> bool {
-    let wanted = stamped(child);
-    if live.annotations().get(APPLIED).map(String::as_str)
-        != wanted["metadata"]["annotations"][APPLIED].as_str()
-    {
-        return false;
-    }
+    was_applied(live, child) && has_all(live, child)
+}
+
+/// Whether what is wanted is what was applied last; somebody may have changed it since.
+pub(crate) fn was_applied(live: &DynamicObject, child: &Child) -> bool {
+    live.annotations().get(APPLIED) == Some(&stamp(child))
+}
+
+fn has_all(live: &DynamicObject, child: &Child) -> bool {
+    let mut wanted = stamped(child);
     // A stored object shows its own type in lists and watches only sometimes.
-    let mut wanted = wanted;
     if let Value::Object(fields) = &mut wanted {
         fields.remove("apiVersion");
         fields.remove("kind");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use afterglow_crds::{GpuNode, InferenceCluster, labels};
 use kube::api::DynamicObject;
@@ -9,11 +10,14 @@ use kube::core::{Selector, SelectorExt as _};
 use kube::{Resource as _, ResourceExt};
 
 use super::build::Kind;
+use super::contest::Contest;
 use crate::liveness::Judgement;
 use crate::operator::Context;
 
-/// Objects that the operator has made, by kind, namespace and name.
-pub(crate) type Children = HashMap<(Kind, Option<String>, String), Arc<DynamicObject>>;
+/// An object that the operator makes: kind, namespace and name.
+pub(crate) type Name = (Kind, Option<String>, String);
+/// Those that there are.
+pub(crate) type Children = HashMap<Name, Arc<DynamicObject>>;
 
 /// Plain data: everything that the decisions look at.
 #[derive(Debug, Clone)]
@@ -36,11 +40,16 @@ pub(crate) struct Facts {
     pub(crate) replicas: Vec<String>,
     /// Whose agent is alive.
     pub(crate) judgement: Arc<Judgement>,
+    /// Which of the children somebody else writes too.
+    pub(crate) contests: HashMap<Name, Contest>,
+    /// When this was read.
+    pub(crate) now: Instant,
 }
 
 /// Reads the stores.
 #[tracing::instrument(level = "debug", skip_all)]
 pub(crate) fn gather(context: &Context, cluster: &InferenceCluster) -> Facts {
+    let now = Instant::now();
     let world = &context.world;
     let name = cluster.name_any();
     let has_siblings = world
@@ -92,6 +101,9 @@ pub(crate) fn gather(context: &Context, cluster: &InferenceCluster) -> Facts {
         .collect();
     replicas.sort();
 
+    let mut contests = context.contests.at(now);
+    contests.retain(|name, _| children.contains_key(name));
+
     Facts {
         cluster: cluster.clone(),
         has_siblings,
@@ -102,6 +114,8 @@ pub(crate) fn gather(context: &Context, cluster: &InferenceCluster) -> Facts {
         nodes,
         replicas,
         judgement: context.liveness.now(),
+        contests,
+        now,
     }
 }
 

@@ -7,6 +7,7 @@ mod apply;
 pub(crate) mod build;
 mod check;
 pub(crate) mod claim;
+pub(crate) mod contest;
 mod difference;
 mod gather;
 mod plan;
@@ -25,6 +26,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 
 use self::claim::Claim;
+use self::gather::Facts;
 use crate::call;
 use crate::operator::Context;
 
@@ -98,8 +100,22 @@ pub(crate) async fn reconcile(
     }
     match failed {
         Some(error) => Err(Error::Apply(error)),
-        None => Ok(Action::requeue(RESYNC)),
+        None => Ok(Action::requeue(next_look(&facts))),
     }
+}
+
+/// Nobody tells when something may be put back again, nor when a contest is over.
+fn next_look(facts: &Facts) -> Duration {
+    let on = facts.contests.values().filter(|contest| contest.is_on());
+    let next = on.map(|contest| {
+        let at = if facts.now < contest.due() {
+            contest.due()
+        } else {
+            contest.end()
+        };
+        at.duration_since(facts.now)
+    });
+    next.fold(RESYNC, Duration::min)
 }
 
 /// Tells of a cluster that another operator works for, once in a term.

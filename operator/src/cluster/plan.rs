@@ -71,10 +71,7 @@ fn keep(facts: &Facts, options: &Options) -> Plan<Wanted> {
         tenants: &facts.tenants,
         device_classes: facts.kinds.contains(&Kind::DeviceClass),
     });
-    let names: BTreeSet<_> = wanted
-        .iter()
-        .map(|child| (child.kind, child.namespace.clone(), child.name.clone()))
-        .collect();
+    let names: BTreeSet<_> = wanted.iter().map(Child::key).collect();
     let mut delete: Vec<_> = facts
         .children
         .iter()
@@ -95,6 +92,7 @@ fn keep(facts: &Facts, options: &Options) -> Plan<Wanted> {
     let apply = wanted
         .into_iter()
         .filter(|child| !live(facts, child).is_some_and(|live| difference::is_current(live, child)))
+        .filter(|child| !has_to_wait(facts, child))
         .collect();
     let selector = &facts.cluster.spec.agent.node_selector;
     let has_agent = |node: &str| {
@@ -151,8 +149,15 @@ fn left_on_nodes(facts: &Facts, has_agent: impl Fn(&str) -> bool) -> Vec<Unlabel
 
 /// A wanted object as it is now.
 fn live<'a>(facts: &'a Facts, child: &Child) -> Option<&'a Arc<DynamicObject>> {
-    let key = (child.kind, child.namespace.clone(), child.name.clone());
-    facts.children.get(&key)
+    facts.children.get(&child.key())
+}
+
+/// Whether it was written too short a time ago: somebody will not leave it alone.
+fn has_to_wait(facts: &Facts, child: &Child) -> bool {
+    facts
+        .contests
+        .get(&child.key())
+        .is_some_and(|contest| contest.is_about(&difference::stamp(child)) && facts.now < contest.due())
 }
 
 /// First the replicas go, while agents are still there to let them go; then what the operator made; then what the agents

@@ -4,6 +4,7 @@ mod leaving;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use afterglow_crds::InferenceCluster;
 use afterglow_crds::condition::{self, DEGRADED, READY};
@@ -59,6 +60,8 @@ fn facts(yaml: &str) -> Facts {
         nodes: BTreeMap::new(),
         replicas: Vec::new(),
         judgement: Arc::default(),
+        contests: HashMap::new(),
+        now: Instant::now(),
     }
 }
 

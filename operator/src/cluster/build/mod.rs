@@ -28,6 +28,7 @@ use kube::api::ApiResource;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Map, Value, json};
 
+use super::gather::Name;
 use crate::args::Options;
 
 /// `app.kubernetes.io/managed-by` of everything that the operator makes.
@@ -119,13 +120,23 @@ pub(crate) struct Child {
 }
 
 impl Child {
+    /// Which object it is, for programs.
+    pub(crate) fn key(&self) -> Name {
+        (self.kind, self.namespace.clone(), self.name.clone())
+    }
+
     /// `Kind namespace/name`, for people.
     pub(crate) fn object(&self) -> String {
-        let kind = self.kind.resource().kind;
-        match &self.namespace {
-            Some(namespace) => format!("{kind} {namespace}/{}", self.name),
-            None => format!("{kind} {}", self.name),
-        }
+        object(&self.key())
+    }
+}
+
+/// `Kind namespace/name`, for people.
+pub(crate) fn object((kind, namespace, name): &Name) -> String {
+    let kind = kind.resource().kind;
+    match namespace {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
     }
 }
 

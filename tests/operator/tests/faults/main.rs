@@ -1,5 +1,6 @@
 //! What the operator does when something goes wrong, number by number; `docs/dev/operator-faults.md` has the table.
 
+mod contest;
 mod crash;
 mod deletion;
 mod idle;

@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt as _};
 use tokio::sync::Notify;
 
 use crate::call::{self, call_opt};
+use crate::deployment;
 use crate::liveness::Judgement;
 use crate::operator::Context;
 
@@ -76,6 +77,10 @@ async fn release(context: &Context, replica: &ModelReplica) -> Result<(), call::
         .iter()
         .filter(|finalizer| *finalizer != labels::REPLICA_FINALIZER)
         .collect();
+    if deployment::is_unseen(context, &replica.spec.cluster).await? {
+        // It may be another installation's, whose agents have their leases elsewhere and are not dead at all.
+        return Ok(());
+    }
     // With the resourceVersion: nobody else's finalizer is lost.
     let patch = Patch::Merge(serde_json::json!({
         "metadata": { "resourceVersion": replica.resource_version(), "finalizers": kept }

@@ -134,7 +134,7 @@ pub(crate) async fn reconcile(
 
 /// Whether a cluster exists that no watch has shown yet: each kind has a watch of its own, and after an outage that of the
 /// deployments may be the first to come back. What a cluster of another installation serves would be taken away for it.
-async fn is_unseen(context: &Context, cluster: &str) -> Result<bool, call::Error> {
+pub(crate) async fn is_unseen(context: &Context, cluster: &str) -> Result<bool, call::Error> {
     if context.world.clusters.get(&ObjectRef::new(cluster)).is_some() {
         return Ok(false);
     }

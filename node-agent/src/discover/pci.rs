@@ -24,7 +24,7 @@ pub(super) fn family(device: u16) -> Family {
 
 /// The generation of a card by what Mesa calls its chip: `radeonsi, polaris10, ACO, …`.
 pub(super) fn family_of_chip(description: &str) -> Family {
-    const CHIPS: [(&str, Family); 17] = [
+    const CHIPS: &[(&str, Family)] = &[
         ("polaris", Family::Polaris),
         ("vegam", Family::Polaris),
         ("vega", Family::Vega),
@@ -39,7 +39,13 @@ pub(super) fn family_of_chip(description: &str) -> Family {
         ("navi32", Family::Navi3),
         ("navi33", Family::Navi3),
         ("gfx803", Family::Polaris),
-        ("gfx90", Family::Vega),
+        // Not all of gfx90: gfx908 and gfx90a are MI100 and MI200.
+        ("gfx900", Family::Vega),
+        ("gfx902", Family::Vega),
+        ("gfx904", Family::Vega),
+        ("gfx906", Family::Vega),
+        ("gfx909", Family::Vega),
+        ("gfx90c", Family::Vega),
         ("gfx101", Family::Navi1),
         ("gfx103", Family::Navi2),
     ];
@@ -76,6 +82,7 @@ pub(super) fn product(device: u16, revision: u8) -> String {
         (0x699f, 0xc7) => "AMD Radeon RX 550 / 550 Series",
         (0x699f, 0xc0 | 0xc3) => "AMD Radeon 500 Series",
         (0x699f, 0xc1 | 0xc9) => "AMD Radeon 540",
+        (0x687f, 0xc0 | 0xc1 | 0xc3 | 0xc7) => "AMD Radeon RX Vega",
         _ => {
             let generation = match family(device) {
                 Family::Polaris => "Polaris card",

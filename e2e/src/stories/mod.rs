@@ -63,7 +63,7 @@ pub enum Set {
 /// The stories of a set, in their order.
 pub fn of(set: Set) -> Vec<Story> {
     match set {
-        Set::Everyday => all(),
+        Set::Everyday => everyday(),
         Set::Faults => faults(),
         Set::Soak => soak(),
     }
@@ -88,8 +88,8 @@ fn soak() -> Vec<Story> {
     stories![soak::nearly_every_request_is_answered_whatever_goes_wrong]
 }
 
-/// What users do, in its order.
-pub fn all() -> Vec<Story> {
+/// What users do, in its order. The lifecycle comes last: after it nothing is installed.
+pub fn everyday() -> Vec<Story> {
     stories![
         install::one_helm_install_makes_every_node_offer_its_devices,
         admission::every_object_is_admitted_at_its_security_level,

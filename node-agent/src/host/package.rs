@@ -45,6 +45,14 @@ pub(super) fn settings(tree: &Path, model: &Model, device: DeviceType) -> Result
 }
 
 fn merge(own: &str, model: &Model) -> Result<Map<String, Value>, Failure> {
+    // Each field by name: one that is new in the kind must be honoured here before this compiles again.
+    let Model {
+        name,
+        source: _,
+        task,
+        placement,
+        batching,
+    } = model;
     let mut settings = match own.trim() {
         "" => Map::new(),
         text => serde_saphyr::from_str::<Option<Map<String, Value>>>(text)
@@ -54,24 +62,24 @@ fn merge(own: &str, model: &Model) -> Result<Map<String, Value>, Failure> {
     // A replica has one version, the deployment's revision; what the author numbered is not known here.
     settings.remove("versionPolicy");
     settings.remove("name");
-    if let Some(name) = &model.name {
+    if let Some(name) = name {
         settings.insert("name".into(), json!(name));
     }
-    if let Some(task) = model.task {
+    if let Some(task) = task {
         let task = match task {
             Task::Tensor => "tensor",
             Task::Embedding => "embedding",
         };
         settings.insert("task".into(), json!(task));
     }
-    if let Some(placement) = model.placement {
+    if let Some(placement) = placement {
         let placement = match placement {
             PlacementRule::Prefer => "prefer",
             PlacementRule::Strict => "strict",
         };
         settings.insert("placement".into(), json!(placement));
     }
-    if let Some(batching) = &model.batching {
+    if let Some(batching) = batching {
         let said = serde_json::to_value(batching).map_err(|e| invalid(&e.to_string()))?;
         let merged = settings
             .entry("batching")

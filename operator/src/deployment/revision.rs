@@ -55,3 +55,15 @@ pub(crate) fn short_hash(data: &[u8], digits: usize) -> String {
     text.truncate(digits);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::deployment::fixtures::facts;
+
+    /// A field that is new in the kind must not be serialized where nobody set it (`skip_serializing_if`).
+    #[test]
+    fn a_new_release_of_the_operator_makes_no_new_revision_of_what_nobody_changed() {
+        let deployment = facts(serde_json::json!({}), vec![]).deployment;
+        assert_eq!(super::template_hash(&deployment), "PINNED");
+    }
+}

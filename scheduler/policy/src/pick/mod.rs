@@ -70,6 +70,11 @@ pub enum Strategy {
     Adaptive,
 }
 
+impl Strategy {
+    /// Every one: what is not here passes untested.
+    pub const ALL: [Self; 3] = [Self::LeastLoaded, Self::GpuMatch, Self::Adaptive];
+}
+
 /// The replica that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pick {

@@ -36,7 +36,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
 }
 
 fn how() -> impl Strategy<Value = How> {
-    prop_oneof![Just(How::LeastLoaded), Just(How::GpuMatch), Just(How::Adaptive)]
+    proptest::sample::select(&How::ALL)
 }
 
 fn session(key: u32) -> Request {

@@ -56,7 +56,7 @@ fn who_refused_a_request_is_not_asked_again() {
 #[test]
 fn equals_are_drawn_from_by_the_random_number() {
     let candidates = [replica("b"), replica("a"), replica("c")];
-    for strategy in [Strategy::LeastLoaded, Strategy::GpuMatch, Strategy::Adaptive] {
+    for strategy in Strategy::ALL {
         let drawn: Vec<usize> = (0..6)
             .map(|random| {
                 pick(&candidates, &Request::default(), strategy, random)
@@ -218,7 +218,7 @@ fn a_silent_replica_attracts_nothing() {
         running: 1,
         ..replica("b")
     };
-    for strategy in [Strategy::LeastLoaded, Strategy::GpuMatch, Strategy::Adaptive] {
+    for strategy in Strategy::ALL {
         assert_eq!(at(&[silent.clone(), busy.clone()], strategy), 1, "{strategy:?}");
     }
 }

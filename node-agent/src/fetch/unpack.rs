@@ -84,7 +84,7 @@ pub(super) fn unpack(
     let (bytes, sums) = (sink.written, sink.sums);
     if !to.join("model.onnx").is_file() {
         return Err(Failure::invalid(
-            "the package has no model.onnx at its top; `afterglow pack FOLDER` writes one from a folder with a model.onnx",
+            "the package has no model.onnx at its top; `afterglow pack FOLDER -o FILE` writes one from a folder with a model.onnx",
         ));
     }
     sync(to).map_err(ours("writing a model's folder"))?;
@@ -204,7 +204,7 @@ fn broken(error: &io::Error) -> Failure {
         return Failure::cache("unpacking a model", error);
     }
     Failure::invalid(format!(
-        "the package cannot be unpacked: {error}; pack it anew (`afterglow pack FOLDER`)"
+        "the package cannot be unpacked: {error}; pack it anew (`afterglow pack FOLDER -o FILE`)"
     ))
 }
 

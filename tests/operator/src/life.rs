@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::operator::Operator;
+use crate::operator::{Operator, Setting};
 use crate::oracles;
 use crate::proxy::{Call, Counts, Proxy, Rule, Verb, What};
 use crate::snapshot::Snapshot;
@@ -58,7 +58,8 @@ pub async fn strike_everywhere(prefix: &str, strike: Strike) -> Result<u64> {
     let mut lives = futures::stream::iter(1..=MOST)
         .map(|k| async move {
             let name = format!("{prefix}-{k:03}");
-            let struck = Box::pin(live(&name, Some((strike, k)), Some(reference))).await;
+            let setting = Setting::default();
+            let struck = Box::pin(live(&name, &setting, Some((strike, k)), Some(reference))).await;
             struck
                 .map(|(_, struck)| struck)
                 .with_context(|| format!("{strike:?} at number {k}"))
@@ -76,21 +77,31 @@ pub async fn strike_everywhere(prefix: &str, strike: Strike) -> Result<u64> {
     anyhow::bail!("a stage has more than {MOST} points: {strikes} strikes so far")
 }
 
+/// Lives a life in which nothing strikes, of an operator under conditions of its own. It must end as any other.
+pub async fn live_in(name: &str, setting: &Setting) -> Result<()> {
+    let reference = reference().await?;
+    Box::pin(live(name, setting, None, Some(reference))).await?;
+    Ok(())
+}
+
 /// The life without faults.
 async fn reference() -> Result<&'static [End]> {
     static REFERENCE: OnceCell<Vec<End>> = OnceCell::const_new();
-    let ends = REFERENCE.get_or_try_init(|| async { anyhow::Ok(Box::pin(live("op0", None, None)).await?.0) });
+    let ends = REFERENCE.get_or_try_init(|| async {
+        anyhow::Ok(Box::pin(live("op0", &Setting::default(), None, None)).await?.0)
+    });
     Ok(ends.await.context("live without faults")?.as_slice())
 }
 
 async fn live(
     name: &str,
+    setting: &Setting,
     strike: Option<(Strike, u64)>,
     reference: Option<&[End]>,
 ) -> Result<(Vec<End>, u64)> {
     let world = World::new(name).await?;
     let proxy = world.proxy().await?;
-    let mut operator = world.operator("operator", &proxy)?;
+    let mut operator = world.operator_in("operator", &proxy, setting.clone())?;
     let mut ends = Vec::new();
     let mut struck = 0;
     for (index, stage) in STAGES.into_iter().enumerate() {

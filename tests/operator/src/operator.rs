@@ -21,7 +21,7 @@ pub struct Operator {
     call: Call,
     /// How often it has been started.
     starts: u32,
-    _throttle: Option<Throttle>,
+    throttle: Option<Throttle>,
 }
 
 /// What it runs under; most tests ask for nothing.
@@ -112,7 +112,7 @@ impl Operator {
         };
         let child = call.start(1)?;
         Ok(Self {
-            _throttle: call.throttle(&child),
+            throttle: call.throttle(&child),
             child,
             call,
             starts: 1,
@@ -129,7 +129,7 @@ impl Operator {
     pub fn start_again(&mut self) -> Result<()> {
         self.starts += 1;
         self.child = self.call.start(self.starts)?;
-        self._throttle = self.call.throttle(&self.child);
+        self.throttle = self.call.throttle(&self.child);
         Ok(())
     }
 
@@ -170,8 +170,8 @@ impl Operator {
             memory <= MEMORY,
             "the operator had {memory} MiB, and the chart allows {MEMORY}"
         );
-        if let Some(limits) = &self.call.setting.limits {
-            println!("{}: {}", self.call.identity, limits.kept(&self.child)?);
+        if let (Some(limits), Some(throttle)) = (&self.call.setting.limits, &self.throttle) {
+            println!("{}: {}", self.call.identity, limits.kept(&self.child, throttle)?);
         }
         Ok(())
     }

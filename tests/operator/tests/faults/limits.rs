@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
@@ -118,28 +118,44 @@ async fn fill(fillers: &Api<ConfigMap>) -> Result<()> {
     bail!("etcd has taken 100 MB, and its quota is 16 MiB")
 }
 
-/// OP28: the whole of the life of OP1 to OP3.
-#[tokio::test]
-async fn with_96_mib_and_a_fifth_of_a_processor_a_life_ends_as_any_other() -> Result<()> {
-    let setting = Setting {
+/// OP28: what the operator has to do with.
+fn little() -> Setting {
+    Setting {
         limits: Some(Limits {
             memory: 96,
             milliseconds: 20,
         }),
         ..Setting::default()
-    };
-    live_in("op28", &setting).await
+    }
+}
+
+/// OP28: the whole of the life of OP1 to OP3.
+#[tokio::test]
+async fn with_96_mib_and_a_fifth_of_a_processor_a_life_ends_as_any_other() -> Result<()> {
+    live_in("op28", &little()).await
+}
+
+/// Beside OP28: a life is little work, and this is much.
+#[tokio::test]
+async fn with_as_little_two_thousand_deployments_have_their_statuses_in_five_minutes() -> Result<()> {
+    many("op28b", little(), 300, 96).await
 }
 
 /// OP29.
-const MANY: usize = 2000;
-
-/// OP29: half of them suspended, one in a hundred served, and for the others there is no card.
 #[tokio::test]
 async fn two_thousand_deployments_at_the_start_have_their_statuses_in_two_minutes_and_128_mib() -> Result<()>
 {
-    let server = Server::start("op29")?;
-    let world = World::with_nodes(&server, "op29", 3).await?;
+    many("op29", Setting::default(), 120, 128).await
+}
+
+/// So many.
+const MANY: usize = 2000;
+
+/// Half of them suspended, one in a hundred served, and for the others there is no card. When the operator starts they are there;
+/// after so many seconds each was told, and then nobody writes.
+async fn many(world: &str, setting: Setting, limit: u64, most_memory: u64) -> Result<()> {
+    let server = Server::start(world)?;
+    let world = World::with_nodes(&server, world, 3).await?;
     world.make_cluster().await?;
     futures::stream::iter(0..MANY)
         .map(|number| make(&world, number))
@@ -148,17 +164,21 @@ async fn two_thousand_deployments_at_the_start_have_their_statuses_in_two_minute
         .await?;
     let proxy = world.proxy().await?;
     let start = Instant::now();
-    let mut operator = world.operator("operator", &proxy)?;
-    until("op29: each was told", seconds(120), async || {
-        let told: BTreeSet<Option<String>> = proxy
-            .record()
-            .work_since(0)
-            .into_iter()
-            .filter(|entry| entry.call.is_of("modeldeployments") && entry.is_done())
-            .map(|entry| entry.call.name)
-            .collect();
-        Ok(verdict(told.len() == MANY, || format!("{} were", told.len())))
-    })
+    let mut operator = world.operator_in("operator", &proxy, setting)?;
+    until(
+        &format!("{}: each was told", world.name),
+        seconds(limit),
+        async || {
+            let told: BTreeSet<Option<String>> = proxy
+                .record()
+                .work_since(0)
+                .into_iter()
+                .filter(|entry| entry.call.is_of("modeldeployments") && entry.is_done())
+                .map(|entry| entry.call.name)
+                .collect();
+            Ok(verdict(told.len() == MANY, || format!("{} were", told.len())))
+        },
+    )
     .await?;
     let told = start.elapsed();
     for number in (0..MANY).filter(|&number| is_served(number)) {
@@ -173,7 +193,7 @@ async fn two_thousand_deployments_at_the_start_have_their_statuses_in_two_minute
             let status = one.status.clone().unwrap_or_default();
             status.conditions.is_empty() || status.observed_generation != one.metadata.generation
         })
-        .map(|one| one.name_any())
+        .map(ResourceExt::name_any)
         .collect();
     ensure!(
         list.items.len() == MANY && silent.is_empty(),
@@ -182,11 +202,12 @@ async fn two_thousand_deployments_at_the_start_have_their_statuses_in_two_minute
     );
     let memory = operator.peak_memory()?;
     println!(
-        "{MANY} were told {} s after the start, with {} writes in all; the operator had {memory} MiB",
+        "{}: {MANY} were told {} s after the start, with {} writes in all; the operator had {memory} MiB",
+        world.name,
         told.as_secs(),
         proxy.record().work_since(0).len()
     );
-    ensure!(memory <= 128, "the operator had {memory} MiB");
+    ensure!(memory <= most_memory, "the operator had {memory} MiB");
     operator.is_well()
 }
 

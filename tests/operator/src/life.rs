@@ -61,7 +61,7 @@ pub async fn strike_everywhere(prefix: &str, strike: Strike) -> Result<u64> {
             let setting = Setting::default();
             let struck = Box::pin(live(&name, &setting, Some((strike, k)), Some(reference))).await;
             struck
-                .map(|(_, struck)| struck)
+                .map(|life| life.struck)
                 .with_context(|| format!("{strike:?} at number {k}"))
         })
         .buffered(SIDE_BY_SIDE);
@@ -77,18 +77,27 @@ pub async fn strike_everywhere(prefix: &str, strike: Strike) -> Result<u64> {
     anyhow::bail!("a stage has more than {MOST} points: {strikes} strikes so far")
 }
 
-/// Lives a life in which nothing strikes, of an operator under conditions of its own. It must end as any other.
-pub async fn live_in(name: &str, setting: &Setting) -> Result<()> {
+/// A life that has ended.
+struct Life {
+    ends: Vec<End>,
+    /// How often it was struck.
+    struck: u64,
+    /// What its operator used, if it had little.
+    used: Option<String>,
+}
+
+/// Lives a life in which nothing strikes, of an operator under conditions of its own. It must end as any other. Says what the
+/// operator used, if it had little.
+pub async fn live_in(name: &str, setting: &Setting) -> Result<Option<String>> {
     let reference = reference().await?;
-    Box::pin(live(name, setting, None, Some(reference))).await?;
-    Ok(())
+    Ok(Box::pin(live(name, setting, None, Some(reference))).await?.used)
 }
 
 /// The life without faults.
 async fn reference() -> Result<&'static [End]> {
     static REFERENCE: OnceCell<Vec<End>> = OnceCell::const_new();
     let ends = REFERENCE.get_or_try_init(|| async {
-        anyhow::Ok(Box::pin(live("op0", &Setting::default(), None, None)).await?.0)
+        anyhow::Ok(Box::pin(live("op0", &Setting::default(), None, None)).await?.ends)
     });
     Ok(ends.await.context("live without faults")?.as_slice())
 }
@@ -98,7 +107,7 @@ async fn live(
     setting: &Setting,
     strike: Option<(Strike, u64)>,
     reference: Option<&[End]>,
-) -> Result<(Vec<End>, u64)> {
+) -> Result<Life> {
     let world = World::new(name).await?;
     let proxy = world.proxy().await?;
     let mut operator = world.operator_in("operator", &proxy, setting.clone())?;
@@ -150,8 +159,9 @@ async fn live(
             rule.lift();
         }
     }
+    let used = operator.used()?;
     world.leave().await?;
-    Ok((ends, struck))
+    Ok(Life { ends, struck, used })
 }
 
 fn rule(strike: Strike, k: u64, world: &str) -> Rule {

@@ -170,10 +170,16 @@ impl Operator {
             memory <= MEMORY,
             "the operator had {memory} MiB, and the chart allows {MEMORY}"
         );
-        if let (Some(limits), Some(throttle)) = (&self.call.setting.limits, &self.throttle) {
-            println!("{}: {}", self.call.identity, limits.kept(&self.child, throttle)?);
-        }
+        self.used()?;
         Ok(())
+    }
+
+    /// What it used of the little that it has, in words; an error where its limits were not in force.
+    pub fn used(&self) -> Result<Option<String>> {
+        let limited = self.call.setting.limits.as_ref().zip(self.throttle.as_ref());
+        limited
+            .map(|(limits, throttle)| limits.kept(&self.child, throttle))
+            .transpose()
     }
 
     /// The most memory that it had since its last start, in MiB.

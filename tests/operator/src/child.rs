@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use afterglow_e2e::process::Process;
 use anyhow::{Context as _, Result};
@@ -15,6 +16,7 @@ pub struct Child {
     handle: std::process::Child,
     process: Process,
     log: PathBuf,
+    started: Instant,
 }
 
 impl Child {
@@ -44,6 +46,7 @@ impl Child {
             handle,
             process,
             log: log.to_owned(),
+            started: Instant::now(),
         })
     }
 
@@ -71,11 +74,43 @@ impl Child {
         Ok(status.map(|status| status.to_string()))
     }
 
+    /// It, for whoever sends it signals.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// What `/proc` has of it under this name.
+    pub fn proc(&self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.process.pid);
+        std::fs::read_to_string(&path).with_context(|| format!("read {path}"))
+    }
+
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// For how long processors have worked for it.
+    pub fn worked(&self) -> Result<Duration> {
+        let text = self.proc("stat")?;
+        // The name, in parentheses, may hold spaces; after it the fields 3 and on: of them 14 and 15 are ticks.
+        let fields = text.rsplit(')').next().unwrap_or_default();
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(str::parse::<u64>)
+            .sum::<Result<u64, _>>()
+            .with_context(|| format!("read the time of {}", self.name))?;
+        Ok(Duration::from_millis(
+            ticks * 1000 / rustix::param::clock_ticks_per_second(),
+        ))
+    }
+
     /// The most memory that it had, in MiB.
     pub fn peak_memory(&self) -> Result<u64> {
-        let path = format!("/proc/{}/status", self.process.pid);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        text.lines()
+        self.proc("status")?
+            .lines()
             .find_map(|line| {
                 line.strip_prefix("VmHWM:")?
                     .split_whitespace()
@@ -84,7 +119,7 @@ impl Child {
                     .ok()
             })
             .map(|kilobytes: u64| kilobytes / 1024)
-            .with_context(|| format!("{path} has no VmHWM"))
+            .with_context(|| format!("the status of {} has no VmHWM", self.name))
     }
 
     /// Ends it at once, and waits until it has ended.

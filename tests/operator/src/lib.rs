@@ -5,10 +5,12 @@
 pub mod agents;
 pub mod child;
 pub mod life;
+pub mod limits;
 pub mod operator;
 pub mod oracles;
 pub mod proxy;
 pub mod server;
 pub mod snapshot;
+pub mod store;
 pub mod wait;
 pub mod world;

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::operator::Operator;
+use crate::operator::{Operator, Setting};
 use crate::oracles;
 use crate::proxy::{Call, Counts, Proxy, Rule, Verb, What};
 use crate::snapshot::Snapshot;
@@ -58,9 +58,10 @@ pub async fn strike_everywhere(prefix: &str, strike: Strike) -> Result<u64> {
     let mut lives = futures::stream::iter(1..=MOST)
         .map(|k| async move {
             let name = format!("{prefix}-{k:03}");
-            let struck = Box::pin(live(&name, Some((strike, k)), Some(reference))).await;
+            let setting = Setting::default();
+            let struck = Box::pin(live(&name, &setting, Some((strike, k)), Some(reference))).await;
             struck
-                .map(|(_, struck)| struck)
+                .map(|life| life.struck)
                 .with_context(|| format!("{strike:?} at number {k}"))
         })
         .buffered(SIDE_BY_SIDE);
@@ -76,21 +77,40 @@ pub async fn strike_everywhere(prefix: &str, strike: Strike) -> Result<u64> {
     anyhow::bail!("a stage has more than {MOST} points: {strikes} strikes so far")
 }
 
+/// A life that has ended.
+struct Life {
+    ends: Vec<End>,
+    /// How often it was struck.
+    struck: u64,
+    /// What its operator used, if it had little.
+    used: Option<String>,
+}
+
+/// Lives a life in which nothing strikes, of an operator under conditions of its own. It must end as any other. Says what the
+/// operator used, if it had little.
+pub async fn live_in(name: &str, setting: &Setting) -> Result<Option<String>> {
+    let reference = reference().await?;
+    Ok(Box::pin(live(name, setting, None, Some(reference))).await?.used)
+}
+
 /// The life without faults.
 async fn reference() -> Result<&'static [End]> {
     static REFERENCE: OnceCell<Vec<End>> = OnceCell::const_new();
-    let ends = REFERENCE.get_or_try_init(|| async { anyhow::Ok(Box::pin(live("op0", None, None)).await?.0) });
+    let ends = REFERENCE.get_or_try_init(|| async {
+        anyhow::Ok(Box::pin(live("op0", &Setting::default(), None, None)).await?.ends)
+    });
     Ok(ends.await.context("live without faults")?.as_slice())
 }
 
 async fn live(
     name: &str,
+    setting: &Setting,
     strike: Option<(Strike, u64)>,
     reference: Option<&[End]>,
-) -> Result<(Vec<End>, u64)> {
+) -> Result<Life> {
     let world = World::new(name).await?;
     let proxy = world.proxy().await?;
-    let mut operator = world.operator("operator", &proxy)?;
+    let mut operator = world.operator_in("operator", &proxy, setting.clone())?;
     let mut ends = Vec::new();
     let mut struck = 0;
     for (index, stage) in STAGES.into_iter().enumerate() {
@@ -139,8 +159,9 @@ async fn live(
             rule.lift();
         }
     }
+    let used = operator.used()?;
     world.leave().await?;
-    Ok((ends, struck))
+    Ok(Life { ends, struck, used })
 }
 
 fn rule(strike: Strike, k: u64, world: &str) -> Rule {

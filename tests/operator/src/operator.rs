@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::child::Child;
+use crate::limits::{Limits, Throttle};
 
 /// What the chart allows it, in MiB.
 const MEMORY: u64 = 256;
@@ -20,6 +21,18 @@ pub struct Operator {
     call: Call,
     /// How often it has been started.
     starts: u32,
+    throttle: Option<Throttle>,
+}
+
+/// What it runs under; most tests ask for nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// What time it is.
+    pub clock: Clock,
+    /// The file with the token that says who it is. Without one the proxy says so.
+    pub token: Option<PathBuf>,
+    /// What it has to do with.
+    pub limits: Option<Limits>,
 }
 
 /// How it is started.
@@ -30,13 +43,14 @@ struct Call {
     kubeconfig: String,
     logs: PathBuf,
     identity: String,
-    clock: Clock,
+    setting: Setting,
 }
 
 /// What time it is, as the operator sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Clock {
     /// The machine's own.
+    #[default]
     Right,
     /// Ten years ahead; seconds are as long as everybody's.
     TenYearsAhead,
@@ -68,13 +82,13 @@ impl Clock {
 
 impl Operator {
     /// Starts one in `namespace` that finds the API server at `url`. As in a pod, its name outlives a restart.
-    pub fn start(namespace: &str, identity: &str, url: &str, logs: &Path, clock: Clock) -> Result<Self> {
+    pub fn start(namespace: &str, identity: &str, url: &str, logs: &Path, setting: Setting) -> Result<Self> {
         let kubeconfig = logs.join(format!("{identity}.kubeconfig"));
         let text = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "k", "cluster": {"server": url}}],
-            "users": [{"name": "u", "user": {}}],
+            "users": [{"name": "u", "user": {"tokenFile": setting.token}}],
             "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
             "current-context": "c",
         });
@@ -94,10 +108,12 @@ impl Operator {
             kubeconfig: kubeconfig.to_string_lossy().into_owned(),
             logs: logs.to_owned(),
             identity: identity.to_owned(),
-            clock,
+            setting,
         };
+        let child = call.start(1)?;
         Ok(Self {
-            child: call.start(1)?,
+            throttle: call.throttle(&child),
+            child,
             call,
             starts: 1,
         })
@@ -113,6 +129,7 @@ impl Operator {
     pub fn start_again(&mut self) -> Result<()> {
         self.starts += 1;
         self.child = self.call.start(self.starts)?;
+        self.throttle = self.call.throttle(&self.child);
         Ok(())
     }
 
@@ -148,12 +165,26 @@ impl Operator {
             !said.contains("panicked"),
             "a task of the operator panicked: {log}"
         );
-        let memory = self.child.peak_memory()?;
+        let memory = self.peak_memory()?;
         ensure!(
             memory <= MEMORY,
             "the operator had {memory} MiB, and the chart allows {MEMORY}"
         );
+        self.used()?;
         Ok(())
+    }
+
+    /// What it used of the little that it has, in words; an error where its limits were not in force.
+    pub fn used(&self) -> Result<Option<String>> {
+        let limited = self.call.setting.limits.as_ref().zip(self.throttle.as_ref());
+        limited
+            .map(|(limits, throttle)| limits.kept(&self.child, throttle))
+            .transpose()
+    }
+
+    /// The most memory that it had since its last start, in MiB.
+    pub fn peak_memory(&self) -> Result<u64> {
+        self.child.peak_memory()
     }
 }
 
@@ -161,14 +192,18 @@ impl Call {
     fn start(&self, number: u32) -> Result<Child> {
         let log = self.logs.join(format!("{}-{number}.log", self.identity));
         let mut environment = vec![("KUBECONFIG", self.kubeconfig.as_str()), ("HOME", "/nonexistent")];
-        environment.extend(self.clock.environment()?);
-        Child::start(
-            "afterglow-operator",
-            &self.program,
-            &self.arguments,
-            &environment,
-            &log,
-        )
+        environment.extend(self.setting.clock.environment()?);
+        let (mut program, mut arguments) = (self.program.clone(), self.arguments.clone());
+        if let Some(limits) = &self.setting.limits {
+            (program, arguments) = limits.around(&program, arguments);
+            environment.extend(Limits::environment());
+        }
+        Child::start("afterglow-operator", &program, &arguments, &environment, &log)
+    }
+
+    fn throttle(&self, child: &Child) -> Option<Throttle> {
+        let limits = self.setting.limits.as_ref()?;
+        Some(limits.throttle(child.process().clone()))
     }
 }
 

@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::child::Child;
+use crate::store::Store;
 use crate::wait::{Verdict, until};
 
 /// The harness itself, and the proxies, whose writes the audit log tells apart.
@@ -33,7 +34,7 @@ pub struct Server {
     // In the order in which they end: an API server without its store takes ten seconds.
     _controllers: Child,
     api: Child,
-    _store: Child,
+    store: Store,
 }
 
 impl Server {
@@ -59,6 +60,11 @@ impl Server {
 
     /// Another one, for tests that do something to the server itself.
     pub fn start(name: &str) -> Result<Self> {
+        Self::start_within(name, None)
+    }
+
+    /// One whose store takes no more than so many bytes.
+    pub fn start_within(name: &str, quota: Option<u64>) -> Result<Self> {
         let tools = Tools::find()?;
         let folder = crate::operator::target()?.join("operator-faults").join(name);
         if folder.exists() {
@@ -77,7 +83,7 @@ impl Server {
                 &folder.join(format!("{name}.log")),
             )
         };
-        let store = start("etcd", &etcd(&folder, client, peer))?;
+        let store = Store::start(&program("etcd"), &folder, client, peer, quota)?;
         let api = start("kube-apiserver", &api_server(&folder, client, port))?;
         // Where a runtime is running already, as in a test, another lives and dies on a thread of its own.
         let installing = || {
@@ -100,7 +106,7 @@ impl Server {
             port,
             _controllers: controllers,
             api,
-            _store: store,
+            store,
         })
     }
 
@@ -111,12 +117,22 @@ impl Server {
 
     /// A client that may do everything.
     pub fn admin(&self) -> Result<Client> {
-        client(self.port, ADMIN, None)
+        client(self.port, Some(ADMIN), None)
     }
 
     /// A client in the name of somebody.
     pub fn as_user(&self, user: &str) -> Result<Client> {
-        client(self.port, PROXY, Some(user))
+        client(self.port, Some(PROXY), Some(user))
+    }
+
+    /// A client that is nobody by itself: each request says who sends it.
+    pub fn as_sent(&self) -> Result<Client> {
+        client(self.port, None, None)
+    }
+
+    /// What the API server stands on.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Stops the API server where it stands: it keeps its connections and answers nobody.
@@ -130,7 +146,7 @@ impl Server {
     }
 }
 
-fn client(port: u16, token: &str, user: Option<&str>) -> Result<Client> {
+fn client(port: u16, token: Option<&str>, user: Option<&str>) -> Result<Client> {
     let mut config = Config::new(
         format!("https://127.0.0.1:{port}")
             .parse()
@@ -142,7 +158,7 @@ fn client(port: u16, token: &str, user: Option<&str>) -> Result<Client> {
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = None;
     config.write_timeout = None;
-    config.auth_info.token = Some(token.to_owned().into());
+    config.auth_info.token = token.map(|token| token.to_owned().into());
     config.auth_info.impersonate = user.map(str::to_owned);
     Client::try_from(config).context("make a client")
 }
@@ -175,24 +191,6 @@ fn write_configuration(folder: &Path, port: u16) -> Result<()> {
         "current-context": "c",
     });
     write("admin.kubeconfig", &kubeconfig.to_string())
-}
-
-fn etcd(folder: &Path, client: u16, peer: u16) -> Vec<String> {
-    let (client, peer) = (
-        format!("http://127.0.0.1:{client}"),
-        format!("http://127.0.0.1:{peer}"),
-    );
-    [
-        format!("--data-dir={}/etcd", folder.display()),
-        format!("--listen-client-urls={client}"),
-        format!("--advertise-client-urls={client}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
-        format!("--initial-cluster=default={peer}"),
-        "--unsafe-no-fsync".to_owned(),
-        "--log-level=warn".to_owned(),
-    ]
-    .into()
 }
 
 fn api_server(folder: &Path, store: u16, port: u16) -> Vec<String> {
@@ -236,7 +234,7 @@ fn controllers(folder: &Path) -> Vec<String> {
 
 /// Our kinds, and the roles of the chart as `manifests/install.yaml` has them.
 async fn install(root: &Path, port: u16) -> Result<()> {
-    let client = client(port, ADMIN, None)?;
+    let client = client(port, Some(ADMIN), None)?;
     until("the API server is ready", START, async || {
         let version = client.apiserver_version().await?;
         let roles: Api<ClusterRole> = Api::all(client.clone());

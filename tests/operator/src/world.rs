@@ -1,7 +1,7 @@
 //! A cluster of its own within the shared API server: namespaces, nodes, agents, and proxies to operators.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use afterglow_crds::condition::{self, READY};
@@ -15,7 +15,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::agents::{Agents, Place};
-use crate::operator::{Clock, Operator};
+use crate::operator::{Clock, Operator, Setting};
 use crate::proxy::Proxy;
 use crate::server::{Server, manifests};
 use crate::wait::{Verdict, until, verdict};
@@ -99,12 +99,26 @@ impl World {
 
     /// An operator behind a proxy.
     pub fn operator(&self, identity: &str, proxy: &Proxy) -> Result<Operator> {
-        self.operator_with(identity, proxy, Clock::Right)
+        self.operator_in(identity, proxy, Setting::default())
     }
 
     /// One with a clock of its own.
     pub fn operator_with(&self, identity: &str, proxy: &Proxy, clock: Clock) -> Result<Operator> {
-        Operator::start(&self.system, identity, &proxy.url(), &self.logs, clock)
+        let setting = Setting {
+            clock,
+            ..Setting::default()
+        };
+        self.operator_in(identity, proxy, setting)
+    }
+
+    /// One under conditions of its own.
+    pub fn operator_in(&self, identity: &str, proxy: &Proxy, setting: Setting) -> Result<Operator> {
+        Operator::start(&self.system, identity, &proxy.url(), &self.logs, setting)
+    }
+
+    /// Where the operators' logs go, and what else a test leaves for whoever looks into a failure.
+    pub fn logs(&self) -> &Path {
+        &self.logs
     }
 
     /// Deployments of the clients' namespace.

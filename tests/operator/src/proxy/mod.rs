@@ -1,7 +1,7 @@
 //! A reverse proxy between one operator and the API server: it records what is asked and does what its rules say.
 //!
 //! The operator speaks plain HTTP to it; it goes on in the name of the operator's service account, so that its rights are the
-//! chart's.
+//! chart's. An operator that says itself who it is, with a token, is passed on as it is.
 
 mod call;
 mod record;
@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use kube::Client;
@@ -209,7 +209,7 @@ async fn ask(
         _ => {}
     }
     let mut onward = Request::builder().method(head.method).uri(uri);
-    for name in [CONTENT_TYPE, ACCEPT] {
+    for name in [CONTENT_TYPE, ACCEPT, AUTHORIZATION] {
         if let Some(value) = head.headers.get(&name) {
             onward = onward.header(name, value);
         }

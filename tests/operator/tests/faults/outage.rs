@@ -1,6 +1,5 @@
 //! An API server that is away, or asks to be left alone.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use afterglow_operator_tests::proxy::{Rule, Verb, What};
@@ -9,7 +8,7 @@ use afterglow_operator_tests::world::MODEL;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::scene::{Scene, seconds};
+use crate::scene::{Scene, at_most_once_a_second, seconds};
 
 /// Longer than an agent's silence may be: nobody is to be called dead for it.
 const OUTAGE: Duration = Duration::from_secs(40);
@@ -82,27 +81,13 @@ async fn an_api_server_that_asks_to_be_left_alone_is_left_alone_and_nothing_stay
         tokio::time::sleep(length).await;
         storm.lift();
         let start = Instant::now();
-        let mut asked: BTreeMap<String, u64> = BTreeMap::new();
-        for entry in scene.proxy.record().since(mark) {
-            let key = if entry.call.is_of("events") {
-                "events".to_owned()
-            } else {
-                entry.call.object()
-            };
-            *asked.entry(key).or_default() += 1;
-        }
-        for (object, times) in &asked {
-            ensure!(
-                *times <= length.as_secs(),
-                "{object} was asked for {times} times in {} s",
-                length.as_secs()
-            );
-        }
+        let asked = scene.proxy.record().since(mark);
+        at_most_once_a_second(&asked, length.as_secs())?;
         world.serves_within(MODEL, 3, seconds(30)).await?;
         world.serves_within("other", 1, seconds(30)).await?;
         println!(
             "{code}: {} requests in {} s, at rest {} s after",
-            asked.values().sum::<u64>(),
+            asked.len(),
             length.as_secs(),
             start.elapsed().as_secs()
         );

@@ -1,5 +1,6 @@
 //! A world with an operator in it and a model that serves: where most stories begin.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use afterglow_operator_tests::operator::Operator;
@@ -8,7 +9,7 @@ use afterglow_operator_tests::proxy::{Entry, Proxy, Verb};
 use afterglow_operator_tests::server::Server;
 use afterglow_operator_tests::wait::{until, verdict};
 use afterglow_operator_tests::world::World;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 pub(crate) struct Scene {
     pub(crate) world: World,
@@ -61,6 +62,26 @@ pub(crate) fn done(proxy: &Proxy, mark: usize, verb: Verb, resource: &str) -> Ve
     let mut entries = proxy.record().work_since(mark);
     entries.retain(|entry| entry.call.verb == verb && entry.call.is_of(resource) && entry.is_done());
     entries
+}
+
+/// Each object by itself; Events, whose names are never the same, together.
+pub(crate) fn at_most_once_a_second(asked: &[Entry], seconds: u64) -> Result<()> {
+    let mut times: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in asked {
+        let object = if entry.call.is_of("events") {
+            "events".to_owned()
+        } else {
+            entry.call.object()
+        };
+        *times.entry(object).or_default() += 1;
+    }
+    for (object, times) in times {
+        ensure!(
+            times <= seconds,
+            "{object} was asked for {times} times in {seconds} s"
+        );
+    }
+    Ok(())
 }
 
 pub(crate) fn seconds(seconds: u64) -> Duration {

@@ -1,5 +1,6 @@
 //! Fixtures, and what one turn decides and says.
 
+mod contested;
 mod leaving;
 
 use std::collections::{BTreeMap, HashMap};

@@ -4,6 +4,7 @@ mod contest;
 mod crash;
 mod deletion;
 mod idle;
+mod kinds;
 mod leaders;
 mod limits;
 mod nodes;

@@ -105,6 +105,7 @@ mod tests {
         assert_eq!(product(0x67df, 0xe7), "AMD Radeon RX 580 Series");
         assert_eq!(product(0x67df, 0xcf), "AMD Radeon RX 470 Graphics");
         assert_eq!(product(0x6fdf, 0xef), "AMD Radeon RX 580 2048SP");
+        assert_eq!(product(0x687f, 0xc3), "AMD Radeon RX Vega");
         assert_eq!(product(0x67df, 0x01), "AMD Polaris card 67df rev 01");
         assert_eq!(product(0x1234, 0x01), "AMD card 1234 rev 01");
     }
@@ -118,6 +119,8 @@ mod tests {
             (0x694c, "vegam", Family::Polaris),
             (0x687f, "vega10", Family::Vega),
             (0x66af, "vega20", Family::Vega),
+            (0x687f, "AMD Radeon RX Vega (radeonsi, gfx900)", Family::Vega),
+            (0x738c, "gfx908", Family::Other),
             (0x731f, "navi10", Family::Navi1),
             (0x7340, "navi14", Family::Navi1),
             (0x73bf, "navi21", Family::Navi2),

@@ -13,7 +13,7 @@ use kube::ResourceExt as _;
 use crate::queue::Key;
 
 /// By then the watch has shown it: a watch lasts 25 s, its next list 10 s at most. Else it came and went in between.
-pub(crate) const LONGEST: Duration = Duration::from_secs(40);
+const LONGEST: Duration = Duration::from_secs(40);
 
 /// The memory; shared by all reconciles.
 #[derive(Debug, Default)]
@@ -39,12 +39,19 @@ impl Expectations {
         expected.remove(&Key::of(replica));
     }
 
-    /// Whether the watch has yet to show a replica of a cluster. It may never: somebody must look again when it is forgotten.
-    pub(crate) fn awaits(&self, cluster: &str) -> bool {
+    /// In how long the first replica of a cluster is given up that the watch has yet to show; `None`: it has shown all. Somebody must
+    /// look again then, as nobody tells of what was never made.
+    pub(crate) fn gives_up(&self, cluster: &str) -> Option<Duration> {
+        self.gives_up_at(cluster, Instant::now())
+    }
+
+    fn gives_up_at(&self, cluster: &str, now: Instant) -> Option<Duration> {
         let expected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        expected
+        let of_cluster = expected
             .values()
-            .any(|(replica, since)| replica.spec.cluster == cluster && since.elapsed() < LONGEST)
+            .filter(|(replica, _)| replica.spec.cluster == cluster);
+        let left = of_cluster.map(|(_, since)| LONGEST.saturating_sub(now.duration_since(*since)));
+        left.filter(|left| !left.is_zero()).min()
     }
 
     /// Adds to what the watch has shown what it has not shown yet.
@@ -79,7 +86,7 @@ mod tests {
         let mut seen = vec![];
         expectations.complete(&mut seen);
         assert_eq!(seen, std::slice::from_ref(&made), "not shown yet");
-        assert!(expectations.awaits("default") && !expectations.awaits("other"));
+        assert!(expectations.gives_up("default").is_some() && expectations.gives_up("other").is_none());
 
         let mut seen = vec![made.clone()];
         expectations.complete(&mut seen);
@@ -87,7 +94,7 @@ mod tests {
         let mut seen = vec![];
         expectations.complete(&mut seen);
         assert!(seen.is_empty(), "shown once and gone again: it is gone");
-        assert!(!expectations.awaits("default"));
+        assert_eq!(expectations.gives_up("default"), None);
     }
 
     #[test]
@@ -97,5 +104,18 @@ mod tests {
         let mut seen = vec![];
         expectations.complete_at(&mut seen, Instant::now() + LONGEST);
         assert!(seen.is_empty());
+    }
+
+    #[test]
+    fn a_look_in_between_puts_off_nothing() {
+        let (expectations, start) = (Expectations::default(), Instant::now());
+        expectations.expect_at(&[replica("a-1-x", 1, "node", "gpu-0")], start);
+        let after = |seconds| start + Duration::from_secs(seconds);
+        expectations.expect_at(&[replica("a-1-y", 1, "node", "gpu-1")], after(10));
+        let left = |seconds| expectations.gives_up_at("default", after(seconds));
+        assert_eq!(left(0), Some(LONGEST));
+        assert_eq!(left(30), Some(Duration::from_secs(10)), "the first of the two");
+        assert_eq!(left(40), Some(Duration::from_secs(10)), "the second");
+        assert_eq!(left(50), None);
     }
 }

@@ -39,14 +39,16 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 
+use crate::call;
 use crate::operator::Context;
-use crate::{call, expectations};
 
 /// Everything is looked at again after this long, whether anything was heard or not.
 const RESYNC: Duration = Duration::from_mins(5);
 
 /// When a cluster that exists and was not shown yet is looked for again, should nothing be heard.
 const UNSEEN: Duration = Duration::from_secs(5);
+/// So much later what is given up then has been given up.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// The step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -161,11 +163,10 @@ fn plan_alone(context: &Context, deployment: &ModelDeployment) -> (Facts, Plan<W
 /// When to look again, whether anything is heard or not.
 fn next_look(context: &Context, deployment: &ModelDeployment, again: Option<Duration>) -> Duration {
     let wait = again.unwrap_or(RESYNC).min(RESYNC);
-    if context.expectations.awaits(&deployment.spec.cluster) {
-        // A replica that was asked for and never made holds its place, and nobody tells when it is given up.
-        wait.min(expectations::LONGEST + Duration::from_secs(1))
-    } else {
-        wait
+    // A replica that was asked for and never made holds its place until then, whatever turns there are in between.
+    match context.expectations.gives_up(&deployment.spec.cluster) {
+        Some(left) => wait.min(left + MARGIN),
+        None => wait,
     }
 }
 

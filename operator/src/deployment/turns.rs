@@ -100,7 +100,10 @@ async fn an_api_server_in_trouble_is_asked_once_and_nothing_that_was_not_asked_f
             "{:?}",
             stub.calls("")
         );
-        assert!(!stub.context.expectations.awaits("default"), "none was made");
+        assert!(
+            stub.context.expectations.gives_up("default").is_none(),
+            "none was made"
+        );
     }
     let facts = wanting(3);
     let stub = Stub::knowing(&facts, |_| refusal(403));
@@ -128,7 +131,10 @@ async fn a_replica_that_may_have_been_made_is_looked_for_again_when_it_is_given_
     reconcile(asked(&facts), stub.context.clone())
         .await
         .expect_err("there was no answer");
-    assert!(stub.context.expectations.awaits("default"), "it may be there");
+    assert!(
+        stub.context.expectations.gives_up("default").is_some(),
+        "it may be there"
+    );
     let again = reconcile(asked(&facts), stub.context.clone()).await;
     assert_eq!(
         stub.calls("POST /apis/afterglow.dev").len(),

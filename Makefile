@@ -89,7 +89,7 @@ e2e: setup-e2e images $(MODEL) ## run the stories on a fresh cluster (as root; O
 soak: setup-e2e images $(MODEL) ## everything that can go wrong, on a fresh cluster (as root; an hour; ONLY=, SEED=)
 	target/release/afterglow-e2e run --set faults --set soak $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED))
 
-operator-faults: setup-e2e programs ## break the operator in every numbered way, before a real API server (five minutes; ONLY="words of a test")
+operator-faults: setup-e2e programs ## break the operator in every numbered way, before a real API server (six minutes; ONLY="words of a test")
 	cargo test --release --locked --workspace --test faults -- --test-threads 12 $(ONLY)
 
 check: fmt lint tidy deny ## formatting, lints, house rules, licences

@@ -141,10 +141,16 @@ async fn a_replica_that_may_have_been_made_is_looked_for_again_when_it_is_given_
         1,
         "it is not made twice"
     );
-    assert_eq!(
+    assert_ne!(
         again.expect("nothing is wrong"),
-        Action::requeue(Duration::from_secs(41)),
-        "and not in five minutes"
+        Action::requeue(super::RESYNC),
+        "and not looked for in five minutes"
+    );
+    let next = super::next_look(&stub.context, &facts.deployment, None);
+    let seconds = 30.0..=40.1;
+    assert!(
+        seconds.contains(&next.as_secs_f64()),
+        "but when it is given up: in {next:?}"
     );
 }
 

@@ -70,6 +70,14 @@ impl Snapshot {
         Ok(Self(found.in_general_words(&world.name)))
     }
 
+    /// Without the objects whose kinds these are.
+    #[must_use]
+    pub fn without(mut self, kinds: &[&str]) -> Self {
+        self.0
+            .retain(|key, _| key.split_once(' ').is_none_or(|(kind, _)| !kinds.contains(&kind)));
+        self
+    }
+
     /// How many objects.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -5,9 +5,10 @@ use std::time::Duration;
 use afterglow_crds::condition::{self, DEGRADED};
 use afterglow_operator_tests::oracles;
 use afterglow_operator_tests::proxy::Verb;
+use afterglow_operator_tests::snapshot::Snapshot;
 use afterglow_operator_tests::wait::{until, verdict};
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -23,6 +24,7 @@ async fn a_field_of_ours_that_somebody_takes_is_put_back_once_for_each_time_and_
 {
     let scene = Scene::new("op11", 1).await?;
     let agents = Agents::of(&scene).await?;
+    let before = (agents.wish().await?, bystanders(&scene).await?);
     let mark = scene.proxy.record().mark();
     let thefts = 5;
     for turn in 0..thefts {
@@ -41,6 +43,9 @@ async fn a_field_of_ours_that_somebody_takes_is_put_back_once_for_each_time_and_
     ensure!(writes == thefts, "{writes} writes for {thefts} thefts");
     let set = agents.sets.get(&agents.name).await?;
     ensure!(set.annotations().contains_key("afterglow.dev/applied"));
+    ensure!(agents.wish().await? == before.0, "other agents are wished for");
+    let difference = bystanders(&scene).await?.difference(&before.1);
+    ensure!(difference.is_none(), "nobody touched it: {difference:?}");
 
     let message = conflict(&scene).await?.context("no condition says so")?;
     let names_both = message.contains("somebody") && message.contains(&agents.name);
@@ -126,11 +131,20 @@ impl Agents {
         Ok(())
     }
 
+    async fn wish(&self) -> Result<DaemonSetSpec> {
+        self.sets.get(&self.name).await?.spec.context("no spec")
+    }
+
     async fn image(&self) -> Result<String> {
-        let spec = self.sets.get(&self.name).await?.spec;
-        let pod = spec.and_then(|spec| spec.template.spec).context("no pod")?;
+        let pod = self.wish().await?.template.spec.context("no pod")?;
         pod.containers[0].image.clone().context("no image")
     }
+}
+
+/// All that is not taken, nor tells of it.
+async fn bystanders(scene: &Scene) -> Result<Snapshot> {
+    let all = Snapshot::of(&scene.world).await?;
+    Ok(all.without(&["DaemonSet", "InferenceCluster"]))
 }
 
 /// What the cluster says of the conflict.

@@ -29,11 +29,16 @@ impl Scene {
         let operator = world.operator("operator", &proxy)?;
         world.set_up(replicas).await?;
         oracles::quiet(&world, &proxy, Duration::from_secs(1)).await?;
-        Ok(Self {
+        Ok(Self::of(world, proxy, operator))
+    }
+
+    /// One that was set up otherwise.
+    pub(crate) fn of(world: World, proxy: Proxy, operator: Operator) -> Self {
+        Self {
             world,
             proxy,
             operator,
-        })
+        }
     }
 
     /// O3 and O5, and then the world is left.

@@ -76,13 +76,7 @@ async fn a_token_that_is_replaced_and_void_at_once_costs_a_minute_at_most_and_no
         start.elapsed().as_secs()
     );
     at_most_once_a_second(&refusals, start.elapsed().as_secs())?;
-    Scene {
-        world,
-        proxy,
-        operator,
-    }
-    .end()
-    .await
+    Scene::of(world, proxy, operator).end().await
 }
 
 /// A token of the operator's account that ends with a Secret of this name.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use afterglow_crds::GpuNode;
+use afterglow_operator_tests::oracles;
 use afterglow_operator_tests::proxy::{Rule, Verb, What};
 use afterglow_operator_tests::wait::{until, verdict};
 use afterglow_operator_tests::world::{MODEL, REST};
@@ -163,6 +164,11 @@ async fn ten_times_410_in_a_row_end_in_a_list_and_the_news_arrive() -> Result<()
 #[tokio::test]
 async fn connections_that_die_without_a_word_cost_forty_five_seconds_at_most() -> Result<()> {
     let scene = Scene::new("op7", 1).await?;
+    // After a burst of wishes many connections rest, and each of them is dead as well.
+    for number in 0..12 {
+        scene.world.deploy(&format!("burst-{number}"), 0, '2').await?;
+    }
+    oracles::quiet(&scene.world, &scene.proxy, seconds(1)).await?;
     let mark = scene.proxy.record().mark();
     scene.proxy.freeze();
     let start = Instant::now();

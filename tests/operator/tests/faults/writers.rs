@@ -139,13 +139,7 @@ async fn a_replica_that_nobody_owns_is_neither_adopted_nor_taken_away() -> Resul
     .await?;
     let stranger = world.replicas().get("bert-1-stranger").await?;
     ensure!(stranger.owner_references().is_empty() && stranger.metadata.deletion_timestamp.is_none());
-    Scene {
-        world,
-        proxy,
-        operator,
-    }
-    .end()
-    .await
+    Scene::of(world, proxy, operator).end().await
 }
 
 /// OP16: a Service of somebody else's that has the name which ours would get.
@@ -197,13 +191,7 @@ async fn an_object_of_somebody_else_is_named_and_left_alone() -> Result<()> {
     })
     .await?;
     world.cluster_is_ready().await?;
-    Scene {
-        world,
-        proxy,
-        operator,
-    }
-    .end()
-    .await
+    Scene::of(world, proxy, operator).end().await
 }
 
 /// OP16: two deployments that want one name.

@@ -21,6 +21,10 @@ pub fn keep_heap_small() {
 ///
 /// ONNX Runtime allocates through the C library, whose heap keeps freed pages: without this an unloaded model's
 /// gigabyte stays in the process until something else needs it. Takes milliseconds; call it after large frees only.
+///
+/// The top of an arena that is not the main one is left as it is (glibc 2.36, `mtrim`), until the next large free in it: now and
+/// then some of what was just freed stays that long, of a small model up to 12 MiB. With one arena it never does, but tiny
+/// requests over gRPC were 6 % slower then, sixteen at a time on two processors.
 pub fn release_unused_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` is thread-safe and touches only free memory of the C library's heap.
